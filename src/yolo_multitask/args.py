@@ -1,0 +1,126 @@
+"""Arguments that this package adds to Ultralytics' configuration, and the task switches.
+
+A switch (`segment=`, `pose=`, `track=`) is on, off or unset. In Ultralytics' configuration `pose` is the float gain
+of the pose loss: here a bool is the switch and a number is the gain, which also switches the task on. A switch never
+overwrites a gain. `normalise` separates the two once, before the host's type checks see them; `args.tasks` then
+holds the resolved list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from yolo_multitask.tasks import SPECS, TASKS
+
+SWITCHES = ("segment", "pose", "track")
+DEFAULTS: dict[str, Any] = {
+    "switches": {},  # {task: bool} as asked for by the user; absent means unset
+    "tasks": None,  # resolved tasks; carried by checkpoint, resume and DDP
+    "seg": 7.5,  # mask loss gain; Ultralytics uses its `box` gain for masks, which has the same default
+    "labels": None,  # what the label lines hold, for data YAMLs that do not say
+}
+USER_KEYS = ("segment", "track", "seg", "labels")  # the keys above as a user types them; `pose` is the host's own
+
+
+def full_cfg(cfg: Any = None) -> dict[str, Any]:
+    """Return the host's configuration `cfg` (default: its own defaults) with this package's keys added."""
+    from ultralytics.cfg import cfg2dict
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    return {**DEFAULTS, **(DEFAULT_CFG_DICT if cfg is None else cfg2dict(cfg))}
+
+
+def host_cfg(args: Any) -> dict[str, Any]:
+    """Return `args` (dict or namespace) without this package's keys, for host constructors that reject unknown ones."""
+    return {k: v for k, v in _as_dict(args).items() if k not in DEFAULTS}
+
+
+def own_cfg(args: Any) -> dict[str, Any]:
+    """Return this package's keys of `args` (dict or namespace), with their defaults where missing."""
+    given = _as_dict(args)
+    return {k: given.get(k, v) for k, v in DEFAULTS.items()}
+
+
+def normalise(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Turn what a user passed into keys that the configuration knows.
+
+    Args:
+        overrides: Arguments by name; may hold `segment`, `track` (bool) and `pose` (bool or number).
+
+    Returns:
+        A new dict where the switches stand under `switches` and `pose`, if present, is a number. Running it again
+        changes nothing. A `pose` gain equal to the host's default does not switch the task on, so that a full copy
+        of the host's configuration passed as `cfg=` leaves the switch unset.
+
+    Raises:
+        ValueError: If a switch is neither a bool nor unset, or `seg` is not a number.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    out = dict(overrides or {})
+    switches = dict(out.get("switches") or {})
+    for name in ("segment", "track"):
+        value = out.pop(name, None)
+        if value is None:
+            continue
+        if not isinstance(value, bool):
+            raise ValueError(
+                f"'{name}' must be True or False, got {value!r}. '{name}' switches the {name} task on or off."
+            )
+        switches[name] = value
+    pose = out.get("pose")
+    if isinstance(pose, bool):
+        switches["pose"] = pose
+        del out["pose"]
+    elif isinstance(pose, (int, float)):
+        if pose != DEFAULT_CFG_DICT["pose"] and out.get("tasks") is None:
+            switches["pose"] = True
+    elif pose is not None:
+        raise ValueError(f"'pose' must be True, False or a number (the gain of the pose loss), got {pose!r}.")
+    elif "pose" in out:
+        del out["pose"]
+    seg = out.get("seg")
+    if seg is not None and (isinstance(seg, bool) or not isinstance(seg, (int, float))):
+        raise ValueError(f"'seg' must be a number (the gain of the mask loss), got {seg!r}. The switch is 'segment'.")
+    if switches:
+        out["switches"] = switches
+    return out
+
+
+def select_tasks(switches: Mapping[str, bool], available: Iterable[str], what: str) -> tuple[str, ...]:
+    """Return the tasks to compute, in the order of `TASKS`; `detect` is always among them.
+
+    Args:
+        switches: What the user asked for, `{task: bool}`; a missing task is unset and follows `available`.
+        available: Tasks that can be had.
+        what: What `available` describes, for the message, such as `model 'best.pt'`.
+
+    Raises:
+        ValueError: If a switch asks for a task that is not available.
+    """
+    have = {"detect", *available}
+    for task, on in switches.items():
+        if on and task not in have:
+            names = ", ".join(t for t in TASKS if t in have)
+            raise ValueError(f"'{task}=True' was asked for, but {what} has only: {names}. Leave out '{task}=True'.")
+    return tuple(t for t in TASKS if t in have and switches.get(t, True))
+
+
+def check_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Return `tasks` in the order of `SPECS` with `detect` first.
+
+    Raises:
+        ValueError: If one is not a known task.
+    """
+    unknown = [t for t in tasks if t not in SPECS]
+    if unknown:
+        near = get_close_matches(str(unknown[0]), SPECS)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"Unknown task {unknown[0]!r}; known tasks are {', '.join(SPECS)}.{hint}")
+    return tuple(t for t in SPECS if t == "detect" or t in tasks)
+
+
+def _as_dict(args: Any) -> dict[str, Any]:
+    return dict(args) if isinstance(args, Mapping) else dict(vars(args))

@@ -1,0 +1,176 @@
+"""Training: the host's detection trainer with our data, model, losses and validator."""
+
+from __future__ import annotations
+
+import os
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
+from ultralytics.utils.plotting import plot_labels
+from ultralytics.utils.torch_utils import unwrap_model
+
+from yolo_multitask import host
+from yolo_multitask.args import full_cfg, normalise, select_tasks
+from yolo_multitask.data.config import load_data
+from yolo_multitask.data.dataset import build_multitask_dataset
+from yolo_multitask.engine.validator import MultiTaskValidator
+from yolo_multitask.nn.network import MultiTaskModel, load_model_yaml
+from yolo_multitask.tasks import BRANCH_TASKS
+
+
+class MultiTaskTrainer(DetectionTrainer):
+    """Train any subset of the tasks that both the model and the data have.
+
+    Everything that the host's trainer does (resume, AMP, EMA, freezing, multi-scale, early stopping, callbacks, DDP,
+    automatic batch size, `results.csv`, plots) is inherited.
+    """
+
+    model: Any
+    last: Path
+    best: Path
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> None:
+        """Take the host's configuration and arguments, in which `segment`, `pose` and `track` may be switches."""
+        self._loss_sums: dict[str, tuple[float, int]] = {}
+        super().__init__(full_cfg(cfg), {**normalise(overrides), "task": host.TASK}, _callbacks)
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Load and check the data YAML."""
+        data = load_data(self.args.data, labels=self.args.labels, split=self.args.split)
+        self.args.data = data.get("yaml_file", self.args.data)
+        if self.args.single_cls:
+            LOGGER.info("Overriding class names with single class.")
+            data["names"], data["nc"] = {0: "item"}, 1
+            data["kpt_classes"] = [0] if data["kpt_classes"] else []
+        return data
+
+    def setup_model(self) -> Any:
+        """Build or load the model; `pretrained` may name several checkpoints, of which each gives the branches that
+        it has.
+        """
+        pretrained = self.args.pretrained
+        if isinstance(self.model, nn.Module) or self.resume or not isinstance(pretrained, (list, tuple)):
+            return super().setup_model()
+        cfg = load_checkpoint(self.model)[0].yaml if str(self.model).endswith(".pt") else self.model
+        self.model = self.get_model(cfg, [load_checkpoint(p)[0] for p in pretrained], verbose=RANK in {-1, 0})
+        return None
+
+    def get_model(
+        self, cfg: str | Path | dict[str, Any] | None = None, weights: Any = None, verbose: bool = True
+    ) -> MultiTaskModel:
+        """Build the model for the data's classes and keypoints, with the tasks to train, and load `weights` if
+        given.
+        """
+        config = cfg if isinstance(cfg, dict) else load_model_yaml(cfg or self.args.model)
+        tasks = self._select_tasks(config)
+        model = MultiTaskModel(
+            config,
+            nc=self.data["nc"],
+            ch=self.data["channels"],
+            kpt_shape=self.data.get("kpt_shape"),
+            tasks=tasks,
+            verbose=verbose and RANK == -1,
+        )
+        self.set_model_names_for_load(model)
+        if weights:
+            model.load(weights)
+        self.args.tasks = list(model.tasks)
+        return model
+
+    def _select_tasks(self, config: dict[str, Any]) -> tuple[str, ...]:
+        """Return the tasks to train: those asked for, else those that both the model and the data have.
+
+        Raises:
+            ValueError: If a task was asked for that the model or the data lacks.
+        """
+        switches = dict(self.args.switches or {})
+        if self.args.tasks is not None:  # resolved before: resume, DDP worker
+            switches = {t: t in self.args.tasks for t in BRANCH_TASKS}
+        in_model = select_tasks(
+            switches, config.get("tasks", BRANCH_TASKS), f"model '{config.get('yaml_file', 'dict')}'"
+        )
+        in_data = select_tasks(switches, self.data["label_spec"].tasks, f"data '{self.args.data}'")
+        tasks = tuple(t for t in in_model if t in in_data)
+        for task in in_model:
+            if task not in in_data:
+                LOGGER.info(f"{task}: off, the labels of '{self.args.data}' do not have it")
+        return tasks
+
+    def set_model_attributes(self) -> None:
+        """Attach classes and keypoint names to the model, and to its checkpoint."""
+        super().set_model_attributes()
+        self.model.kpt_names = self.data.get("kpt_names")
+        self.model.kpt_classes = self.data.get("kpt_classes")
+        self.model.kpt_oks_sigmas = self.data.get("kpt_oks_sigmas")
+
+    def get_validator(self) -> MultiTaskValidator:
+        """Return the validator of this run."""
+        return MultiTaskValidator(
+            self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks
+        )
+
+    def build_dataset(self, img_path: Any, mode: str = "train", batch: int = 16) -> Any:
+        """Build our data set for training or validation."""
+        stride = max(int(unwrap_model(self.model).stride.max()), 32)
+        return build_multitask_dataset(
+            self.args, img_path, batch, self.data, mode=mode, rect=mode == "val", stride=stride
+        )
+
+    def _build_train_pipeline(self) -> None:
+        """Build the loaders, and raise `max_det` where images hold more instances, as the host does for its own
+        tasks.
+        """
+        super()._build_train_pipeline()
+        datasets = {"train": self.train_loader.dataset, "val": self.test_loader.dataset}
+        DetectionValidator._check_max_det(self.args, datasets)
+        unwrap_model(self.model).set_head_attr(max_det=self.args.max_det)
+
+    def get_class_counts(self) -> Any:
+        """Return the number of training instances per class, float (nc,); the host counts over all label columns."""
+        classes = np.concatenate([lb["cls"][:, 0] for lb in self.train_loader.dataset.labels], 0)
+        return np.bincount(classes.astype(int), minlength=self.data["nc"]).astype(np.float32)
+
+    def plot_training_labels(self) -> None:
+        """Plot the class and box distributions of the training labels."""
+        labels = self.train_loader.dataset.labels
+        boxes = np.concatenate([lb["bboxes"] for lb in labels], 0)
+        classes = np.concatenate([lb["cls"][:, 0] for lb in labels], 0)
+        plot_labels(boxes, classes, names=self.data["names"], save_dir=self.save_dir, on_plot=self.on_plot)
+
+    def save_model(self) -> bool:
+        """Save the checkpoints, each written whole: a run killed while it saves keeps its previous ones."""
+        last, best = self.last, self.best
+        self.last, self.best = (p.with_name(f"{p.stem}.partial.pt") for p in (last, best))
+        try:
+            saved = bool(super().save_model())
+            for partial, final in ((self.last, last), (self.best, best)):
+                if partial.exists():
+                    os.replace(partial, final)
+        finally:
+            self.last, self.best = last, best
+        return saved
+
+    def run_callbacks(self, event: str) -> None:
+        """Run the callbacks of an event, after correcting the logged loss averages at the end of a batch."""
+        if event == "on_train_epoch_start":
+            self._loss_sums = {}
+        elif event == "on_train_batch_end":
+            self._average_labelled()
+        super().run_callbacks(event)
+
+    def _average_labelled(self) -> None:
+        """Average each loss over the batches that have labels for it; the host averages over all batches."""
+        counts = self.loss_items.counts
+        for name, value in self.loss_items.items():
+            total, batches = self._loss_sums.get(name, (value * 0, 0))
+            used = counts.get(name, 1) > 0
+            self._loss_sums[name] = (total + value * used, batches + used)
+        self.tloss = {name: total / max(batches, 1) for name, (total, batches) in self._loss_sums.items()}

@@ -1,0 +1,143 @@
+"""`MultiTaskYOLO`: the class that users work with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ultralytics import YOLO
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG_DICT, RANK, YAML
+
+from yolo_multitask import host
+from yolo_multitask.args import host_cfg, normalise
+from yolo_multitask.configs import resolve_yaml
+from yolo_multitask.engine.predictor import MultiTaskPredictor
+from yolo_multitask.engine.trainer import MultiTaskTrainer
+from yolo_multitask.engine.validator import MultiTaskValidator
+from yolo_multitask.nn.network import MultiTaskModel, is_multitask_yaml, load_model_yaml
+from yolo_multitask.tasks import DEFAULT_MODEL
+
+host.register()
+
+
+class MultiTaskYOLO(YOLO):
+    """A superset of `ultralytics.YOLO`: multitask models through this package, all others through the host's classes.
+
+    Examples:
+        >>> from yolo_multitask import MultiTaskYOLO
+        >>> model = MultiTaskYOLO("yolov8n-multitask.yaml")
+        >>> model.task, model.model.tasks
+        ('multitask', ('detect', 'segment', 'pose'))
+    """
+
+    def __init__(self, model: Any = DEFAULT_MODEL, task: str | None = None, verbose: bool = False) -> None:
+        """Build from a model YAML or load a checkpoint or exported file.
+
+        Args:
+            model: Name or path, as for `YOLO`, or a model YAML of this package by name (`yolov8n-multitask.yaml`).
+            task: Task of an exported file that does not say; as for `YOLO`.
+            verbose: Whether to log a summary of a model that is built.
+        """
+        super().__init__(model=model, task=task, verbose=verbose)
+
+    def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
+        """Build from a YAML: ours if its head is of this package, else the host's."""
+        path = resolve_yaml(cfg, "models")
+        if path is None or not is_multitask_yaml(YAML.load(path)):
+            super()._new(cfg, task=task, verbose=verbose)
+            return
+        self.cfg = cfg
+        self.task = host.TASK
+        self.model = MultiTaskModel(load_model_yaml(cfg), verbose=verbose and RANK == -1)
+        self.overrides["model"], self.overrides["task"] = cfg, self.task
+        self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
+        self.model.task = self.task
+        self.model_name = cfg
+
+    @property
+    def task_map(self) -> dict[str, dict[str, Any]]:
+        """Map each task to its model, trainer, validator and predictor."""
+        ours = {
+            "model": MultiTaskModel,
+            "trainer": MultiTaskTrainer,
+            "validator": MultiTaskValidator,
+            "predictor": MultiTaskPredictor,
+        }
+        return {**super().task_map, host.TASK: ours}
+
+    def load(self, weights: Any = "yolov8n-seg.pt") -> MultiTaskYOLO:
+        """Load weights from one or several checkpoints, and log what was taken from where.
+
+        Args:
+            weights: A checkpoint (path, network or dict), or a list of them: trunk and box/cls from the first, each
+                branch from the first that has it. Stock detect, segment and pose checkpoints and multitask ones are
+                taken, also with other classes or tasks.
+
+        Raises:
+            ValueError: If the first is of another architecture or scale than this model.
+        """
+        if self.task != host.TASK:
+            super().load(weights)
+            return self
+        self._check_is_pytorch_model()
+        listed = weights if isinstance(weights, (list, tuple)) else [weights]
+        self.model.load([load_checkpoint(w)[0] if isinstance(w, (str, Path)) else w for w in listed])
+        self.overrides.pop("pretrained", None)
+        self.ckpt, self.ckpt_path = {"model": self.model}, None  # training then starts from these weights
+        self.predictor = None
+        return self
+
+    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
+        """Train; see the host's `train`. `segment`, `pose` and `track` switch tasks on or off, `seg` is the mask
+        gain.
+        """
+        kwargs = self._arguments(kwargs)
+        pretrained = kwargs.get("pretrained")
+        if isinstance(pretrained, (list, tuple)) and self.ckpt:
+            self.load(kwargs.pop("pretrained"))
+        return super().train(trainer=trainer, **kwargs)
+
+    def val(self, validator: Any = None, **kwargs: Any) -> Any:
+        """Validate; see the host's `val`. Returns metrics with `.box`, `.seg` and `.pose`."""
+        return super().val(validator=validator, **self._arguments(kwargs))
+
+    def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
+        """Predict; see the host's `predict`. A task switched off is not computed."""
+        kwargs = self._arguments(kwargs)
+        if self.task == host.TASK:
+            self.overrides.setdefault(
+                "switches", {}
+            )  # makes the key known where the host updates a predictor's arguments
+            kwargs.setdefault("switches", {})
+        return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
+
+    def export(self, **kwargs: Any) -> str:
+        """Export stock models through the host.
+
+        Raises:
+            NotImplementedError: For multitask models.
+        """
+        if self.task == host.TASK:
+            raise NotImplementedError(
+                "Exporting multitask models is not supported yet; predict, val and train run from '.pt'."
+            )
+        return str(super().export(**host_cfg(kwargs)))
+
+    def _arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Separate switches from gains.
+
+        Raises:
+            ValueError: If a switch is given for a stock model.
+        """
+        out = normalise(kwargs)
+        if self.task == host.TASK or "switches" not in out:
+            return out
+        asked: Sequence[str] = [f"{k}={v}" for k, v in kwargs.items() if k in out["switches"]]
+        if all(k == "pose" and not isinstance(kwargs["pose"], bool) for k in out["switches"]):
+            return dict(kwargs)  # the gain of a stock pose model
+        raise ValueError(
+            f"{', '.join(asked)} switches a task of a multitask model, but this is a stock '{self.task}' model. "
+            f"Leave it out, or use a multitask model such as {DEFAULT_MODEL}."
+        )

@@ -1,0 +1,1 @@
+"""The network: heads, their branches, and the model that carries them."""

@@ -1,0 +1,38 @@
+"""Mask coefficients and prototypes, as in YOLACT (https://arxiv.org/abs/1904.02689) and Ultralytics' `Segment`."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from ultralytics.nn.modules.block import Proto
+from ultralytics.nn.modules.head import Segment
+
+from yolo_multitask.nn.branches.base import Branch
+
+
+class SegmentBranch(Branch):
+    """Instance masks as a product of per-anchor coefficients and per-image prototypes.
+
+    Raw outputs: `mask_coefficient` (B, nm, A) and `proto` (B, nm, H/4, W/4).
+    """
+
+    task = "segment"
+    stock = Segment
+
+    def __init__(self, ch: tuple[int, ...], nm: int = 32, npr: int = 256) -> None:
+        """Build the branch for feature maps of `ch` channels, with `nm` masks from prototypes `npr` channels wide."""
+        super().__init__(nm, ch)
+        self.proto = Proto(ch[0], npr, nm)
+
+    def forward(self, feats: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return `mask_coefficient` and `proto`."""
+        return {"mask_coefficient": self.rows(feats), "proto": self.proto(feats[0])}
+
+    def decode(self, raw: dict[str, torch.Tensor], anchors: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
+        """Return the coefficients as they are."""
+        return raw["mask_coefficient"]
+
+    def stock_state(self, head: nn.Module) -> dict[str, torch.Tensor]:
+        """Return coefficients and prototypes of a host `Segment` head."""
+        proto = {f"proto.{k}": v for k, v in head.proto.state_dict().items()}  # type: ignore[operator, union-attr]
+        return {**super().stock_state(head), **proto}

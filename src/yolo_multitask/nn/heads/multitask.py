@@ -1,0 +1,121 @@
+"""The shared head: one box and class prediction per anchor, and a branch for each task.
+
+Shape suffixes: B batch, C channels, H W map, A anchors of all levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.nn.modules.head import Detect
+
+from yolo_multitask.args import check_tasks
+from yolo_multitask.nn.branches import Branch, PoseBranch, SegmentBranch
+from yolo_multitask.tasks import RowLayout
+
+
+class MultiTask(Detect):
+    """Boxes, classes and any subset of the branches in `nn.branches.BRANCHES` from the same feature maps.
+
+    It subclasses the host's `Detect`, whose box and class layers keep their names (`cv2`, `cv3`), so that the host's
+    class remapping by name, device moves and fusion apply to it.
+
+    Attributes:
+        branches: The branches by task name.
+        active: Tasks computed at inference, a subset of `tasks`. Training always computes all.
+    """
+
+    def __init__(
+        self,
+        nc: int = 80,
+        nm: int = 32,
+        npr: int = 256,
+        kpt_shape: tuple[int, int] | None = (17, 3),
+        tasks: Sequence[str] = ("segment", "pose"),
+        reg_max: int = 16,
+        end2end: bool = False,
+        ch: Sequence[int] = (),
+    ) -> None:
+        """Build the head.
+
+        Args:
+            nc: Number of classes.
+            nm: Number of mask prototypes.
+            npr: Channels of the prototype layers.
+            kpt_shape: Keypoints (K, D); D is 2 (x, y) or 3 (x, y, visibility). Needed by `pose` only.
+            tasks: Tasks to build branches for.
+            reg_max: Bins of the box distance distribution.
+            end2end: Whether to add a one-to-one head; not supported here.
+            ch: Channels of each level's feature map.
+
+        Raises:
+            ValueError: If `pose` is among the tasks without a valid `kpt_shape`, or `end2end` is asked for.
+        """
+        if end2end:
+            raise ValueError(
+                "The MultiTask head has no one-to-one branches; remove 'end2end: True' from the model YAML."
+            )
+        super().__init__(nc, reg_max, end2end, list(ch))
+        self.tasks = check_tasks(tasks)
+        self.active = self.tasks
+        branches: dict[str, Branch] = {}
+        if "segment" in self.tasks:
+            branches["segment"] = SegmentBranch(tuple(ch), nm, npr)
+        if "pose" in self.tasks:
+            branches["pose"] = PoseBranch(tuple(ch), check_kpt_shape(kpt_shape))
+        self.branches = nn.ModuleDict(branches)
+
+    @property
+    def layout(self) -> RowLayout:
+        """Where the values of an output row stand, for the active tasks."""
+        columns = {t: b.columns for t, b in self.branches.items() if t in self.active}
+        return RowLayout(nc=self.nc, nk=columns.get("pose", 0), nm=columns.get("segment", 0))
+
+    @property
+    def running(self) -> dict[str, Branch]:
+        """Branches that the next forward pass computes, in the order of their columns in a row."""
+        wanted = self.tasks if self.training else self.active
+        found: dict[str, Any] = dict(self.branches.items())
+        return {t: found[t] for t in ("pose", "segment") if t in found and t in wanted}
+
+    def forward(self, x: list[torch.Tensor]) -> Any:
+        """Run the head.
+
+        Args:
+            x: Feature maps of all levels, (B, C, H, W) each.
+
+        Returns:
+            In training, the raw outputs by name: `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A), `feats` and those
+                of the
+            branches. At inference `(y, raw)`, or `((y, proto), raw)` where masks are active, with `y` (B, 4 + nc +
+            extra, A): boxes as cx cy w h in input pixels, class probabilities, then the decoded columns of `layout`.
+            In export mode the first element alone.
+        """
+        raw = self.forward_head(x, **self.one2many)
+        running = self.running
+        for branch in running.values():
+            raw.update(branch(x))
+        if self.training:
+            return raw
+        y = super()._inference(raw)  # boxes and scores; sets the anchors that the branches decode with
+        y = torch.cat([y, *(b.decode(raw, self.anchors, self.strides) for b in running.values())], 1)
+        out = (y, raw["proto"]) if "proto" in raw else y
+        return out if self.export else (out, raw)
+
+
+def check_kpt_shape(kpt_shape: Any) -> tuple[int, int]:
+    """Return `kpt_shape` as (K, D).
+
+    Raises:
+        ValueError: If it is not two integers, the number of keypoints (at least 1) and 2 or 3.
+    """
+    ok = isinstance(kpt_shape, (list, tuple)) and len(kpt_shape) == 2 and all(type(v) is int for v in kpt_shape)
+    if not ok or kpt_shape[0] < 1 or kpt_shape[1] not in (2, 3):
+        raise ValueError(
+            "'kpt_shape' must be [number of keypoints, 2 for x,y or 3 for x,y,visibility], such as [17, 3]; "
+            f"got {kpt_shape!r}."
+        )
+    return int(kpt_shape[0]), int(kpt_shape[1])

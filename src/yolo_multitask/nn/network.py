@@ -1,0 +1,223 @@
+"""`MultiTaskModel`: a host trunk with our head on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from ultralytics.nn.modules.head import Detect
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER, YAML
+from ultralytics.utils.ops import make_divisible
+
+from yolo_multitask import host
+from yolo_multitask.args import check_tasks
+from yolo_multitask.configs import config_names, resolve_yaml
+from yolo_multitask.nn.heads.multitask import MultiTask, check_kpt_shape
+from yolo_multitask.nn.transfer import TransferReport, count_parts, load_branches
+
+HEADS = {"MultiTask": MultiTask}
+_CARRIED = ("i", "f", "stride", "legacy", "inplace")  # set on a layer by the host's parser and model
+
+
+class MultiTaskModel(DetectionModel):
+    """Boxes, masks and keypoints from one network.
+
+    The host's parser accepts only its own classes as heads. So the YAML is built with a plain `Detect` in the head's
+    place, which is then replaced; `yaml` keeps the original head line.
+
+    Attributes:
+        tasks: Tasks that the model has branches for; `detect` is always among them.
+        kpt_shape: Keypoints [K, D]; only present with a pose branch.
+        names: Class names by index.
+    """
+
+    names: dict[int, str]
+
+    def __init__(
+        self,
+        cfg: str | Path | dict[str, Any] = "yolov8n-multitask.yaml",
+        ch: int = 3,
+        nc: int | None = None,
+        kpt_shape: Sequence[int] | None = None,
+        tasks: Sequence[str] | None = None,
+        verbose: bool = True,
+    ) -> None:
+        """Build the model.
+
+        Args:
+            cfg: Model YAML by path, by name or as a dict.
+            ch: Input channels.
+            nc: Number of classes; overrides the YAML.
+            kpt_shape: Keypoints (K, D); overrides the YAML.
+            tasks: Tasks to build branches for; overrides the YAML.
+            verbose: Whether to log a summary.
+
+        Raises:
+            ValueError: If the YAML's head, tasks or keypoints cannot be built.
+            FileNotFoundError: If there is no YAML of that name.
+        """
+        config = deepcopy(cfg) if isinstance(cfg, dict) else load_model_yaml(cfg)
+        config["nc"] = nc or config.get("nc", 80)
+        wanted = tasks if tasks is not None else config.get("tasks", ("segment", "pose"))
+        config["tasks"] = [t for t in check_tasks(wanted) if t != "detect"]
+        if kpt_shape is not None:
+            config["kpt_shape"] = list(kpt_shape)
+        if "pose" in config["tasks"]:
+            config["kpt_shape"] = list(check_kpt_shape(config.get("kpt_shape")))
+        name, arguments = parse_head(config)
+        plain = deepcopy(config)
+        plain["head"][-1][2:] = ["Detect", ["nc"]]
+        super().__init__(plain, ch=ch, verbose=False)
+        self.yaml = {**config, "channels": ch}
+        self._replace_head(HEADS[name], arguments)
+        self.tasks = self.head.tasks
+        if "pose" in self.tasks:
+            self.kpt_shape = config["kpt_shape"]
+        if verbose:
+            self.info()
+            LOGGER.info("")
+
+    @property
+    def head(self) -> MultiTask:
+        """The last layer."""
+        head = self.model[-1]
+        assert isinstance(head, MultiTask)
+        return head
+
+    def _replace_head(self, head_class: type[MultiTask], arguments: dict[str, Any]) -> None:
+        """Put our head in the place of the plain one that the host has built, with that one's box and class layers."""
+        plain = self.model[-1]
+        assert isinstance(plain, Detect)
+        ch = [branch[0].conv.in_channels for branch in plain.cv2]
+        head = head_class(**arguments, reg_max=plain.reg_max, ch=ch)
+        head.cv2, head.cv3, head.dfl = plain.cv2, plain.cv3, plain.dfl
+        host.copy_attributes(head, plain, _CARRIED)
+        head.np = sum(p.numel() for p in head.parameters())
+        head.type = f"{head_class.__module__}.{head_class.__name__}"
+        host.init_layers(head.branches)
+        self.model[-1] = head
+
+    def load(self, weights: Any, verbose: bool = True) -> TransferReport:
+        """Load weights: trunk and box/cls from the first source, each branch from the first source that has it.
+
+        Args:
+            weights: A network or checkpoint dict, stock or multitask, or a list of them.
+            verbose: Whether to log what was taken, from where, and what stayed fresh.
+
+        Returns:
+            The report that is logged.
+
+        Raises:
+            ValueError: If the first source is of another architecture or scale.
+        """
+        networks = [_network(w) for w in (weights if isinstance(weights, (list, tuple)) else [weights])]
+        sources = [(_source_name(n), n) for n in networks]
+        name, first = sources[0]
+        state = {k: v.clone() for k, v in first.float().state_dict().items()}
+        own = self.state_dict()
+        trunk = [k for k in own if not k.startswith(f"model.{self.head.i}.")]
+        shared = sum(k in state and state[k].shape == own[k].shape for k in trunk)
+        if shared < len(trunk) // 2:
+            raise ValueError(
+                f"{name} shares only {shared} of {len(trunk)} trunk tensors with {self._describe()}: it is another "
+                "architecture or scale. Load weights of the same family and scale, such as a yolov8n checkpoint into "
+                "yolov8n-multitask."
+            )
+        super().load(first, verbose=False)
+        names: dict[int, str] = getattr(first, "names", {})
+        if len(names) == len(self.names) and self.names == {i: str(i) for i in self.names}:
+            self.names = dict(names)  # a model built from YAML has placeholder names
+        counts = count_parts(self.state_dict(), state, self.head.i, self.names, names)
+        parts = {part: (name, *count) for part, count in counts.items()}
+        report = TransferReport({**parts, **load_branches(self.head, sources)})
+        if verbose:
+            LOGGER.info(f"Loaded into {self._describe()}:\n{report}")
+        return report
+
+    def _describe(self) -> str:
+        return str(self.yaml.get("yaml_file") or type(self).__name__)
+
+    def init_criterion(self) -> Any:
+        """Build the loss; called by the host at the first training or validation step."""
+        from yolo_multitask.losses import MultiTaskLoss
+
+        return MultiTaskLoss(self)
+
+
+def load_model_yaml(name: str | Path) -> dict[str, Any]:
+    """Load a multitask model YAML by path or by name (`yolov8n-multitask.yaml`), with its scale filled in.
+
+    Raises:
+        FileNotFoundError: If neither the file nor a YAML of that name in this package exists.
+        ValueError: If it is not a model YAML.
+    """
+    path = resolve_yaml(name, "models")
+    if path is None:
+        known = [n.replace("yolov8-", "yolov8n-").replace("yolo11-", "yolo11n-") for n in config_names("models")]
+        near = get_close_matches(Path(name).name, known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else f" This package has: {', '.join(known)}."
+        raise FileNotFoundError(f"Model YAML '{name}' not found.{hint}")
+    config = YAML.load(path)
+    if not isinstance(config, dict) or not {"backbone", "head"} <= config.keys():
+        raise ValueError(f"'{path}' is not a model YAML: it needs the keys 'backbone' and 'head'.")
+    config["scale"] = host.model_scale(str(name)) or config.get("scale", "")
+    config["yaml_file"] = str(name)
+    return dict(config)
+
+
+def is_multitask_yaml(config: dict[str, Any]) -> bool:
+    """Return whether a model YAML ends in a head of this package."""
+    try:
+        return any(line[2] in HEADS for line in config["head"])
+    except (KeyError, IndexError, TypeError):
+        return False
+
+
+def parse_head(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Read the head line `[from, 1, MultiTask, [nc, nm, npr, kpt_shape]]` of a model YAML.
+
+    Returns:
+        The head's name and its constructor arguments, with the prototype width scaled as the host scales that of
+        `Segment`.
+
+    Raises:
+        ValueError: If the line cannot be read.
+    """
+    line = config["head"][-1]
+    if len(line) != 4 or line[2] not in HEADS:
+        raise ValueError(f"The last line of 'head' must be [from, 1, MultiTask, [nc, nm, npr, kpt_shape]], got {line}.")
+    values = [config.get(v, v) if isinstance(v, str) else v for v in line[3]]
+    keys = ("nc", "nm", "npr", "kpt_shape")
+    if len(values) > len(keys):
+        raise ValueError(f"MultiTask takes at most {len(keys)} arguments {list(keys)}, got {line[3]}.")
+    arguments: dict[str, Any] = dict(zip(keys, values, strict=False))
+    arguments["nc"] = config["nc"]
+    arguments["kpt_shape"] = config.get("kpt_shape")
+    arguments["tasks"] = config["tasks"]
+    width, max_channels = config.get("width_multiple", 1.0), float("inf")
+    if scales := config.get("scales"):
+        scale = config.get("scale") or next(iter(scales))
+        if scale not in scales:
+            raise ValueError(f"Scale '{scale}' is not in the model YAML; it has {', '.join(scales)}.")
+        _, width, max_channels = scales[scale]
+    arguments["npr"] = make_divisible(min(arguments.get("npr", 256), max_channels) * width, 8)
+    return line[2], arguments
+
+
+def _network(weights: Any) -> nn.Module:
+    """Return the network in `weights`: itself, or the EMA or model of a checkpoint dict."""
+    network = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+    if not isinstance(network, nn.Module) or not hasattr(network, "model"):
+        raise ValueError(f"Expected a network or a checkpoint of one, got {type(network).__name__}.")
+    return network
+
+
+def _source_name(network: nn.Module) -> str:
+    """Return what to call a network in a report: its file if it came from one."""
+    path = getattr(network, "pt_path", None)
+    return Path(str(path)).name if path else str((getattr(network, "yaml", None) or {}).get("yaml_file", "model"))

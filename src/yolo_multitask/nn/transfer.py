@@ -1,0 +1,129 @@
+"""Weight transfer into a multitask model from stock and multitask networks, with a report of what came from where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_multitask.nn.branches import Branch
+from yolo_multitask.nn.heads.multitask import MultiTask
+
+FIRST_CONV = "model.0.conv.weight"  # the host fills it also when the number of input channels differs
+
+
+@dataclass
+class TransferReport:
+    """What a model took over when weights were loaded.
+
+    Attributes:
+        parts: Part of the model (`trunk`, `box/cls`, or a task name) -> (source, tensors taken, tensors in the part).
+    """
+
+    parts: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> list[str]:
+        """Parts that took nothing and keep their initial weights."""
+        return [part for part, (_, taken, _) in self.parts.items() if taken == 0]
+
+    def __str__(self) -> str:
+        """Return one line a part."""
+        lines = []
+        for part, (source, taken, total) in self.parts.items():
+            state = f"{taken}/{total} tensors from {source}" if taken else f"fresh, {total} tensors"
+            lines.append(f"  {part:<8} {state}")
+        return "\n".join(lines)
+
+
+def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> dict[str, tuple[str, int, int]]:
+    """Fill each branch from the first source that has it.
+
+    Branches are matched by what they are (mask coefficients and prototypes, keypoints), never by raw key: the host's
+    `Segment` and `Pose` both call theirs `cv4`. Tensors of another shape (other keypoints, other widths) stay as
+    they are.
+
+    Args:
+        head: The head to fill, in place.
+        sources: (name, network) pairs, stock or multitask.
+
+    Returns:
+        Task -> (source, tensors taken, tensors in the branch), as in `TransferReport.parts`.
+    """
+    parts = {}
+    for task, branch in head.branches.items():
+        own = branch.state_dict()
+        parts[task] = ("", 0, len(own))
+        for name, source in sources:
+            state = branch_state(branch, source)
+            if not state:
+                continue
+            fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+            branch.load_state_dict(fitting, strict=False)
+            parts[task] = (name, len(fitting), len(own))
+            break
+    return parts
+
+
+def branch_state(branch: Any, source: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights that `source` has for `branch`, under the branch's own names; empty if it has none."""
+    head = source.model[-1]  # type: ignore[index]
+    if isinstance(head, MultiTask):
+        same = dict(head.branches.items()).get(branch.task)
+        return {k: v.float() for k, v in same.state_dict().items()} if same is not None else {}
+    if isinstance(branch, Branch) and type(head) is branch.stock:
+        return {k: v.float() for k, v in branch.stock_state(head).items()}
+    return {}
+
+
+def count_parts(
+    own: Mapping[str, torch.Tensor],
+    source: Mapping[str, torch.Tensor],
+    head_index: int,
+    own_names: Mapping[int, str],
+    source_names: Mapping[int, str],
+) -> dict[str, tuple[int, int]]:
+    """Count what the trunk and the box/cls layers share with a source, after loading.
+
+    Args:
+        own: State of the filled model.
+        source: State of the source network.
+        head_index: Index of the head layer.
+        own_names: Class names by index of the filled model.
+        source_names: Class names by index of the source.
+
+    Returns:
+        `trunk` and `box/cls` -> (tensors taken, tensors in the part). A class-logit tensor counts as taken if its
+        rows were matched by class name.
+    """
+    prefix = f"model.{head_index}."
+    index = {str(name).lower(): i for i, name in source_names.items()}
+    rows = [(i, index[str(name).lower()]) for i, name in own_names.items() if str(name).lower() in index]
+    taken = {"trunk": 0, "box/cls": 0}
+    total = {"trunk": 0, "box/cls": 0}
+    for key, value in own.items():
+        if key.startswith(f"{prefix}branches."):
+            continue
+        part = "box/cls" if key.startswith(prefix) else "trunk"
+        total[part] += 1
+        other = source.get(key)
+        if other is None:
+            continue
+        if value.shape == other.shape:
+            taken[part] += torch.equal(value, other.to(value)) or _rows_equal(value, other, rows)
+        elif key == FIRST_CONV:
+            taken[part] += value.shape[2:] == other.shape[2:]
+        elif part == "box/cls":
+            taken[part] += _rows_equal(value, other, rows)
+    return {part: (taken[part], total[part]) for part in taken}
+
+
+def _rows_equal(value: torch.Tensor, other: torch.Tensor, rows: list[tuple[int, int]]) -> bool:
+    """Whether the rows of the classes that both know, (own, source) index pairs, are the same."""
+    if not rows or value.shape[1:] != other.shape[1:] or max(j for _, j in rows) >= len(other):
+        return False
+    i, j = zip(*rows, strict=True)
+    return len(value) > max(i) and torch.equal(value[list(i)], other[list(j)].to(value))

@@ -1,0 +1,106 @@
+"""The tasks, in one place: what each is called, trained with, measured by and exported as.
+
+`SPECS` is the map of the package. A task has one file of the same name at each stage: `nn/branches/<task>.py` (the
+layers it adds to the head), `losses/<task>.py`, `metrics/<task>.py`. Registries of those stages are keyed by the
+names here, and a test keeps their keys equal. This module imports neither torch nor ultralytics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TASKS = ("detect", "segment", "pose", "track")
+BRANCH_TASKS = ("segment", "pose")  # tasks that add a branch to the shared head; `detect` is the head itself
+DEFAULT_MODEL = "yolov8n-multitask.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """One task, from its label to its metric.
+
+    Attributes:
+        name: Task name, as in `args.tasks` and in the YAML key `tasks`.
+        letter: Suffix of its metric keys, as in `metrics/mAP50-95(B)`.
+        title: Column title in the validation table and prefix of its curve plots.
+        label: The field of a label line that trains it.
+        raw: Keys that its branch adds to the head's raw output.
+        losses: Names of its loss items, in the order in which they are logged.
+        gains: Configuration keys that scale its losses.
+    """
+
+    name: str
+    letter: str
+    title: str
+    label: str
+    raw: tuple[str, ...]
+    losses: tuple[str, ...]
+    gains: tuple[str, ...]
+
+
+SPECS: dict[str, TaskSpec] = {
+    "detect": TaskSpec(
+        name="detect",
+        letter="B",
+        title="Box",
+        label="box",
+        raw=("boxes", "scores", "feats"),
+        losses=("box_loss", "cls_loss", "dfl_loss"),
+        gains=("box", "cls", "dfl"),
+    ),
+    "segment": TaskSpec(
+        name="segment",
+        letter="M",
+        title="Mask",
+        label="polygons",
+        raw=("mask_coefficient", "proto"),
+        losses=("seg_loss",),
+        gains=("seg",),
+    ),
+    "pose": TaskSpec(
+        name="pose",
+        letter="P",
+        title="Pose",
+        label="keypoints",
+        raw=("kpts",),
+        losses=("pose_loss", "kobj_loss"),
+        gains=("pose", "kobj"),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowLayout:
+    """Where each value of an output row stands.
+
+    A decoded anchor row of the head is `[cx cy w h | cls nc | kpt nk | mask nm | embed | next]`; after NMS it is
+    `[x1 y1 x2 y2 conf cls | kpt nk | mask nm | embed | next]`. The slices below are those after NMS, for an axis of
+    length `6 + extra`.
+
+    Attributes:
+        nc: Number of classes.
+        nk: Keypoint values per row, K * D, or 0.
+        nm: Mask coefficients per row, or 0.
+        embed: Embedding length per row, or 0.
+        next_box: Next-frame box values per row, 4 or 0.
+    """
+
+    nc: int
+    nk: int = 0
+    nm: int = 0
+    embed: int = 0
+    next_box: int = 0
+
+    @property
+    def extra(self) -> int:
+        """Number of values after the class scores."""
+        return self.nk + self.nm + self.embed + self.next_box
+
+    @property
+    def kpt(self) -> slice:
+        """Keypoints, flattened K * D, in input pixels."""
+        return slice(6, 6 + self.nk)
+
+    @property
+    def mask(self) -> slice:
+        """Mask coefficients."""
+        return slice(self.kpt.stop, self.kpt.stop + self.nm)

@@ -1,0 +1,109 @@
+"""The sum of the losses: its keys, its gains, and that no parameter is left without a gradient."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.models import make_batch, tiny_model
+from torch import distributed, multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+
+from yolo_multitask.tasks import SPECS
+
+LABELS = list(itertools.product([True, False], repeat=3))
+
+
+def labelled_batch(boxes: bool, masks: bool, keypoints: bool) -> dict[str, Any]:
+    """Return a batch with or without instances, polygons and keypoints."""
+    batch = make_batch()
+    batch["has_mask"][:] = masks
+    batch["has_keypoints"][:] = keypoints
+    if not boxes:
+        batch |= {
+            k: batch[k][:0] for k in ("batch_idx", "cls", "bboxes", "keypoints", "has_mask", "has_keypoints", "ids")
+        }
+        batch["masks"].zero_()
+    return batch
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_keys_and_gradients_do_not_depend_on_labels(labels: tuple[bool, bool, bool]) -> None:
+    model = tiny_model(nc=1).train()
+    loss, items = model(labelled_batch(*labels))
+    assert list(items) == [name for spec in SPECS.values() for name in spec.losses]
+    assert len(loss) == len(items)
+    boxes, masks, keypoints = labels
+    assert (items["seg_loss"] > 0) == (boxes and masks)
+    assert (items["pose_loss"] > 0) == (boxes and keypoints)
+    assert items["cls_loss"] > 0
+    assert (items.counts["seg_loss"] > 0) == (boxes and masks)
+    assert (items.counts["kobj_loss"] > 0) == (boxes and keypoints)
+    loss.sum().backward()
+    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert missing == []
+
+
+def test_gains_and_batch_size_scale_the_losses() -> None:
+    model = tiny_model(nc=1).train()
+    batch = make_batch()
+    base_loss, base = model(batch)
+    torch.testing.assert_close(base_loss.detach(), torch.stack(list(base.values())) * 2)
+    gains = {g: n for spec in SPECS.values() for g, n in zip(spec.gains, spec.losses, strict=True)}
+    for gain, name in gains.items():
+        before = getattr(model.args, gain)
+        setattr(model.args, gain, before * 2)
+        model.criterion = None
+        _, items = model(batch)
+        setattr(model.args, gain, before)
+        for key, value in items.items():
+            torch.testing.assert_close(value, base[key] * (2 if key == name else 1), msg=f"{gain} on {key}")
+
+
+def test_tasks_of_the_run_choose_the_losses() -> None:
+    model = tiny_model(nc=1).train()
+    model.args.tasks = ["detect", "pose"]
+    assert "seg_loss" not in model(make_batch())[1]
+
+
+def test_a_small_batch_can_be_learned() -> None:
+    torch.manual_seed(0)
+    model = tiny_model(nc=1).train()
+    batch = make_batch()
+    optimiser = torch.optim.Adam(model.parameters(), 2e-3)
+    history = []
+    for _ in range(60):
+        loss, items = model(batch)
+        optimiser.zero_grad()
+        loss.sum().backward()
+        optimiser.step()
+        history.append(items)
+    for name in history[0]:
+        assert history[-1][name] < history[0][name] * 0.7, name
+
+
+def _worker(rank: int, port_file: str, out: str) -> None:
+    """Train one step of a two-process run in which only one process has labels of each kind."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{port_file}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = tiny_model(nc=1).train()
+    model.criterion = model.init_criterion()
+    parallel = DistributedDataParallel(model)  # without find_unused_parameters: every parameter must get a gradient
+    for step in range(2):
+        first = rank == step
+        loss, _ = parallel(labelled_batch(True, first, not first) if step == 0 else labelled_batch(first, True, True))
+        loss.sum().backward()
+    grads = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    torch.save(grads, f"{out}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_with_different_labels(tmp_path: Path) -> None:
+    multiprocessing.start_processes(_worker, (str(tmp_path / "store"), str(tmp_path)), nprocs=2, start_method="spawn")
+    first, second = (torch.load(tmp_path / f"{r}.pt") for r in range(2))
+    assert first.abs().sum() > 0
+    torch.testing.assert_close(first, second)
