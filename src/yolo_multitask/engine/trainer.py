@@ -17,6 +17,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_multitask import host
 from yolo_multitask.args import full_cfg, normalise, select_tasks
+from yolo_multitask.data.augment import box_rows, class_column
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.engine.validator import MultiTaskValidator
@@ -135,15 +136,19 @@ class MultiTaskTrainer(DetectionTrainer):
 
     def get_class_counts(self) -> Any:
         """Return the number of training instances per class, float (nc,); the host counts over all label columns."""
-        classes = np.concatenate([lb["cls"][:, 0] for lb in self.train_loader.dataset.labels], 0)
-        return np.bincount(classes.astype(int), minlength=self.data["nc"]).astype(np.float32)
+        classes = class_column(self.train_loader.dataset.labels)
+        return np.bincount(classes, minlength=self.data["nc"]).astype(np.float32)
 
     def plot_training_labels(self) -> None:
         """Plot the class and box distributions of the training labels."""
         labels = self.train_loader.dataset.labels
-        boxes = np.concatenate([lb["bboxes"] for lb in labels], 0)
-        classes = np.concatenate([lb["cls"][:, 0] for lb in labels], 0)
-        plot_labels(boxes, classes, names=self.data["names"], save_dir=self.save_dir, on_plot=self.on_plot)
+        plot_labels(
+            box_rows(labels),
+            class_column(labels),
+            names=self.data["names"],
+            save_dir=self.save_dir,
+            on_plot=self.on_plot,
+        )
 
     def save_model(self) -> bool:
         """Save the checkpoints, each written whole: a run killed while it saves keeps its previous ones."""

@@ -1,0 +1,246 @@
+"""The command `ymt`: what there is, its help, and how failures are reported.
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted. A failure is one line on stderr; `YMT_DEBUG=1` shows
+the traceback instead. Commands import what they need when they run, so `ymt --help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from yolo_multitask import __version__
+from yolo_multitask.cli.grammar import UsageError, unknown
+
+MODES = ("train", "val", "predict", "track", "export", "benchmark")
+GROUPS = ("data", "demo", "checks")
+DATA_COMMANDS = ("convert-coco",)
+INTERRUPTED = 130
+SELF_EXPLAINING = (ValueError, OSError, RuntimeError, TypeError, SyntaxError, ImportError)
+COLLECTS = {"allow_extra_args": True, "ignore_unknown_options": True}  # key=value words are read by cli.grammar
+
+_ABOUT = """
+Boxes, instance masks and keypoints from one network, on Ultralytics.
+
+\b
+  ymt train   model=yolov8n-multitask.yaml data=coco8-multitask.yaml epochs=100 imgsz=640
+  ymt val     model=best.pt data=coco8-multitask.yaml
+  ymt predict model=best.pt source=bus.jpg conf=0.3 save_txt
+  ymt demo
+
+Arguments are key=value, as in 'yolo'; a bare boolean key means True. A task word (multitask, detect, segment, ...)
+may stand anywhere, and every stock Ultralytics model runs as with 'yolo'.
+"""
+_HELP = {
+    "train": """
+Train a model.
+
+\b
+  ymt train model=yolov8n-multitask.yaml data=coco8-multitask.yaml epochs=100 imgsz=640
+  ymt train model=yolov8n-multitask.yaml pretrained=yolov8n-seg.pt data=my.yaml pose=20.0
+  ymt train model=runs/multitask/train/weights/last.pt resume
+
+The switches segment= and pose= say which tasks to train; unset, a task is on where the data has labels for it.
+pose=NUMBER and seg=NUMBER are the gains of the pose and mask losses. labels={keypoints: true, polygons: true} says what
+the label lines hold, for a data YAML that does not. All training arguments of 'yolo' are accepted.
+""",
+    "val": """
+Measure a model.
+
+Prints box, mask and pose AP in one table.
+
+\b
+  ymt val model=best.pt
+  ymt val model=best.pt data=my.yaml split=test imgsz=640 save_json
+  ymt val model=best.pt data=my.yaml pose=False
+
+Without data= the data set of the training is used.
+""",
+    "predict": """
+Predict images, folders or videos.
+
+Annotated copies are saved unless save=False. The source is anything that 'yolo' reads, streams and cameras too.
+
+\b
+  ymt predict model=best.pt source=bus.jpg
+  ymt predict model=best.pt source=video.mp4 conf=0.3 iou=0.5 show
+  ymt predict model=best.pt source=images/ save_txt save_conf segment=False
+""",
+    "track": """
+Predict a video with lasting ids.
+
+The annotated copy is saved unless save=False.
+
+\b
+  ymt track model=yolov8n.pt source=video.mp4 tracker=bytetrack.yaml
+""",
+    "export": """
+Export a model to another format.
+
+\b
+  ymt export model=yolov8n-seg.pt format=onnx dynamic
+""",
+    "benchmark": """
+Measure the exported formats.
+
+\b
+  ymt benchmark model=yolov8n.pt data=coco8.yaml imgsz=640
+""",
+    "convert-coco": """
+Convert COCO JSON files to label lines.
+
+\b
+  ymt data convert-coco out=coco split=val images=val2017 \\
+      instances=annotations/instances_val2017.json keypoints=annotations/person_keypoints_val2017.json
+
+Boxes, polygons and keypoints of an object go onto one line; nothing is dropped without being counted. Writes
+out/data.yaml too. Further keys: classes=person,dog background=False copy exist_ok.
+""",
+    "demo": """
+Show all of it at work; no download.
+
+\b
+  ymt demo
+  ymt demo out=my-demo long=True
+
+Renders a small synthetic world, trains a model on it, validates, predicts, and leaves pictures and a table.
+""",
+}
+
+app = typer.Typer(
+    name="ymt",
+    help=_ABOUT,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Prepare data sets.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"yolo-multitask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
+def _mode_command(mode: str) -> Callable[[typer.Context], None]:
+    def command(context: typer.Context) -> None:
+        from yolo_multitask.cli.run import run_mode
+
+        run_mode(mode, context.args)
+
+    return command
+
+
+for _mode in MODES:
+    app.command(_mode, help=_HELP[_mode], context_settings=COLLECTS, options_metavar="[KEY=VALUE]...")(
+        _mode_command(_mode)
+    )
+
+
+@data_app.command(
+    "convert-coco", help=_HELP["convert-coco"], context_settings=COLLECTS, options_metavar="[KEY=VALUE]..."
+)
+def _convert_coco(context: typer.Context) -> None:
+    from yolo_multitask.cli.data import convert_coco
+
+    convert_coco(context.args)
+
+
+@app.command("demo", help=_HELP["demo"], context_settings=COLLECTS, options_metavar="[KEY=VALUE]...")
+def _demo(context: typer.Context) -> None:
+    from yolo_multitask.cli.demo import demo
+
+    demo(context.args)
+
+
+@app.command("checks")
+def _checks() -> None:
+    """Show versions, and whether they fit together."""
+    from yolo_multitask.cli.checks import checks
+
+    raise typer.Exit(checks())
+
+
+def arrange(argv: Sequence[str]) -> list[str]:
+    """Put the command first, wherever it stands, and keep the rest in order.
+
+    Raises:
+        UsageError: If there is no command, more than one, or an unknown one.
+    """
+    args = list(argv)
+    if args in ([], ["data"]):
+        return [*args, "--help"]
+    if args[0] in GROUPS:
+        if args[0] == "data" and not args[1].startswith("-") and args[1] not in DATA_COMMANDS:
+            raise UsageError(unknown(args[1], DATA_COMMANDS, "data command"))
+        return args
+    found = [i for i, arg in enumerate(args) if _names_mode(args, i)]
+    modes = [args[i].removeprefix("mode=") for i in found]
+    if len(modes) > 1:
+        raise UsageError(f"expected one command, found {' and '.join(modes)}; run them one after the other.")
+    if modes:
+        return [modes[0], *(arg for i, arg in enumerate(args) if i not in found)]
+    if args[0].startswith("-"):
+        return args
+    if "=" in args[0] or args[1:2] == ["="]:
+        raise UsageError(f"expected a command, one of {', '.join(MODES)}; write 'ymt predict {args[0]}'.")
+    raise UsageError(unknown(args[0], (*MODES, *GROUPS), "command"))
+
+
+def _names_mode(args: Sequence[str], i: int) -> bool:
+    """Return whether the word at `i` is a mode, not the value of a key such as in `name = train`."""
+    before, after = args[i - 1] if i else "", args[i + 1] if i + 1 < len(args) else ""
+    if args[i].startswith("mode="):
+        return args[i].removeprefix("mode=") in MODES
+    is_value = before.endswith("=") or (before.startswith("--") and "=" not in before)
+    return args[i] in MODES and not is_value and not after.startswith("=")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error without colour codes and line breaks, with its type where the text needs it."""
+    message = getattr(error, "format_message", None)  # what typer raises for wrong options
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message() if message else str(error)).split())
+    if text and (message or isinstance(error, SELF_EXPLAINING)):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `ymt` and return its exit code.
+
+    Args:
+        argv: Arguments without the program's name; those of the process where None.
+    """
+    debug = os.environ.get("YMT_DEBUG", "") not in {"", "0"}
+    try:
+        result: Any = app(args=arrange(sys.argv[1:] if argv is None else argv), prog_name="ymt", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        result = INTERRUPTED
+    except Exception as error:  # the one place where any failure becomes a message and an exit code
+        if debug:
+            raise
+        print(f"ymt: {one_line(error)}", file=sys.stderr)
+        return int(getattr(error, "exit_code", 2 if isinstance(error, UsageError) else 1))
+    if result == INTERRUPTED:  # some versions of typer return this code instead of raising
+        print("ymt: interrupted", file=sys.stderr)
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

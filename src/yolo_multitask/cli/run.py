@@ -1,0 +1,182 @@
+"""`ymt train | val | predict | track | export | benchmark`: read the arguments, build the model, call its method."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_multitask.cli.grammar import UsageError, join_tokens, parse_words, unknown
+from yolo_multitask.tasks import DEFAULT_MODEL
+
+TASK = "multitask"
+# Bare words and keys that the host accepts beyond its configuration: a bool default may stand alone.
+HOST_EXTRAS: Mapping[str, Any] = {
+    "augmentations": None,
+    "save_dir": None,
+    "nms": False,
+    "half": False,
+    "int8": False,
+    "end2end": False,
+    "boxes": None,
+    "hide_labels": None,
+    "hide_conf": None,
+    "line_thickness": None,
+    "label_smoothing": None,
+    "save_hybrid": None,
+    "crop_fraction": None,
+    "keras": None,
+}
+# Families with a class of their own, by a part of the model's name, as in `yolo`.
+FAMILIES = (
+    ("rtdetr", "RTDETR"),
+    ("fastsam", "FastSAM"),
+    ("sam_", "SAM"),
+    ("sam2_", "SAM"),
+    ("sam2.1_", "SAM"),
+    ("sam3", "SAM"),
+    ("mobile_sam", "SAM"),
+    ("yolo_nas", "NAS"),
+)
+
+
+def valid_keys() -> dict[str, Any]:
+    """Return every accepted key with its default: those of Ultralytics and those of this package."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    from yolo_multitask.args import DEFAULTS, USER_KEYS
+
+    return {**DEFAULT_CFG_DICT, **HOST_EXTRAS, **{key: DEFAULTS.get(key) for key in USER_KEYS}}
+
+
+def parse(tokens: Sequence[str]) -> dict[str, Any]:
+    """Read the arguments of a mode.
+
+    Args:
+        tokens: What stood after the mode on the command line; a task word may stand among it.
+
+    Returns:
+        Values by key; `task` is present where a task word or `task=` was given. `cfg=FILE` is read and its values stand
+        where the command line gives none.
+
+    Raises:
+        UsageError: If a key is unknown, or a value has the wrong type.
+        FileNotFoundError: If the file of `cfg=` does not exist.
+    """
+    from ultralytics.cfg import TASKS as HOST_TASKS
+    from ultralytics.cfg import check_cfg
+
+    from yolo_multitask.args import normalise
+
+    valid = valid_keys()
+    tasks = {*HOST_TASKS, TASK}
+    words = join_tokens(tokens, flags=[key for key, default in valid.items() if isinstance(default, bool)])
+    task_words = [word for word in words if word in tasks]
+    overrides = parse_words([word for word in words if word not in tasks], valid)
+    if cfg := overrides.pop("cfg", None):
+        overrides = {**_read_cfg(str(cfg), valid), **overrides}
+    if task_words:
+        overrides["task"] = task_words[-1]
+    if (task := overrides.get("task")) and task not in tasks:
+        raise UsageError(unknown(str(task), tasks, "task"))
+    overrides.pop("mode", None)
+    try:
+        check_cfg({key: value for key, value in normalise(overrides).items() if key not in HOST_EXTRAS})
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    return overrides
+
+
+def _read_cfg(name: str, valid: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a configuration file."""
+    from ultralytics.utils import YAML
+    from ultralytics.utils.checks import check_yaml
+
+    values = {key: value for key, value in YAML.load(check_yaml(name)).items() if key != "cfg"}
+    for key in values:
+        if key not in valid:
+            raise UsageError(f"{name}: {unknown(key, valid, 'argument')}")
+    return values
+
+
+def load_model(name: str | Path, task: str | None) -> Any:
+    """Return the model object for a name: ours for every YOLO, the host's own classes for other families.
+
+    Raises:
+        FileNotFoundError: If there is no such file, and it is nothing that the host can download.
+    """
+    import ultralytics
+
+    stem = Path(name).stem.lower()
+    for part, family in FAMILIES:
+        if part in stem:
+            return getattr(ultralytics, family)(name)
+
+    from yolo_multitask import MultiTaskYOLO
+
+    try:
+        return MultiTaskYOLO(name, task=task)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"model={name}: expected a checkpoint, exported file or model YAML, found none; check the path ({error})"
+        ) from error
+
+
+def run_mode(mode: str, tokens: Sequence[str]) -> None:
+    """Run one mode of a model.
+
+    Args:
+        mode: `train`, `val`, `predict`, `track`, `export` or `benchmark`.
+        tokens: The rest of the command line.
+
+    Raises:
+        UsageError: If an argument is wrong.
+    """
+    overrides = parse(tokens)
+    task = overrides.pop("task", None)
+    name = overrides.pop("model", None) or _default_model(task)
+    if mode != "train" and Path(str(name)).suffix in {".yaml", ".yml"}:
+        warn(f"{name} is an architecture without trained weights: what it finds is noise. Pass model=best.pt.")
+    model = load_model(name, task)
+    if task and task != model.task:
+        warn(f"'{task}' was asked for, but {name} is a {model.task} model; running it as {model.task}.")
+    _fill_defaults(mode, overrides, model)
+    if mode in {"predict", "track"}:
+        # Consumed one by one: the host keeps every result of a video in memory otherwise.
+        for _ in getattr(model, mode)(**{"save": True, **overrides}, stream=True):
+            pass
+    else:
+        getattr(model, mode)(**overrides)
+
+
+def _default_model(task: str | None) -> str:
+    from ultralytics.cfg import TASK2MODEL
+
+    name = str(TASK2MODEL[task]) if task and task != TASK else DEFAULT_MODEL
+    warn(f"'model' is missing, using model={name}.")
+    return name
+
+
+def _fill_defaults(mode: str, overrides: dict[str, Any], model: Any) -> None:
+    """Fill in what a mode needs and the command did not give, with a warning, as `yolo` does."""
+    from ultralytics.cfg import TASK2DATA
+    from ultralytics.utils import ASSETS, DEFAULT_CFG
+
+    needs_data = not (overrides.get("resume") if mode == "train" else model.overrides.get("data"))
+    if mode in {"predict", "track"}:
+        key, default = "source", DEFAULT_CFG.source or ASSETS
+    elif mode in {"train", "val"} and needs_data:
+        key, default = "data", DEFAULT_CFG.data or TASK2DATA.get(model.task)
+    elif mode == "export":
+        key, default = "format", DEFAULT_CFG.format or "torchscript"
+    else:
+        return
+    if overrides.get(key) is None:
+        overrides[key] = default
+        warn(f"'{key}' is missing, using {key}={default}.")
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr."""
+    print(f"ymt: warning: {message}", file=sys.stderr)

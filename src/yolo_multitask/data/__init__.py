@@ -1,0 +1,1 @@
+"""Label grammar, data sets and converters."""

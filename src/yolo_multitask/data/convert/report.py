@@ -1,0 +1,87 @@
+"""What a conversion did, in numbers. Nothing is left out without a count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(kw_only=True)
+class SplitReport:
+    """Counts of one converted split.
+
+    ``annotations == instances + ignored + sum(dropped.values())``.
+
+    Attributes:
+        images: Images written.
+        background: Images among them without any line.
+        images_missing: Images named in the annotations that are not in the image folder.
+        images_skipped: Images without a line that were left out because background was not wanted.
+        annotations: Annotations read.
+        instances: Instances written.
+        keypoints: Instances among them with labelled keypoints.
+        polygons: Instances among them with a polygon.
+        ignored: Ignore regions written (``!``).
+        dropped: Annotations left out, by reason.
+        notes: Things changed in what was written, by what happened.
+    """
+
+    images: int = 0
+    background: int = 0
+    images_missing: int = 0
+    images_skipped: int = 0
+    annotations: int = 0
+    instances: int = 0
+    keypoints: int = 0
+    polygons: int = 0
+    ignored: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(kw_only=True)
+class ConvertReport:
+    """What a converter wrote.
+
+    Attributes:
+        out: Folder of the data set.
+        yaml: Its data YAML.
+        names: Class names in order.
+        splits: Counts by split.
+    """
+
+    out: Path
+    yaml: Path
+    names: list[str]
+    splits: dict[str, SplitReport]
+
+    def __str__(self) -> str:
+        """Return a table: one column a split, one row a count; rows that are 0 everywhere are left out."""
+        rows: list[tuple[str, list[int]]] = []
+        reports = list(self.splits.values())
+        always = ("images", "annotations", "instances", "keypoints", "polygons")
+        titles = {
+            "images": "images",
+            "background": "  without instances",
+            "images_missing": "images missing in the folder",
+            "images_skipped": "images without instances left out",
+            "annotations": "annotations",
+            "instances": "instances",
+            "keypoints": "  with keypoints",
+            "polygons": "  with polygons",
+            "ignored": "ignore regions",
+        }
+        for name, title in titles.items():
+            values = [int(getattr(r, name)) for r in reports]
+            if name in always or any(values):
+                rows.append((title, values))
+        for group, prefix in (("dropped", "left out"), ("notes", "changed")):
+            reasons = dict.fromkeys(reason for r in reports for reason in getattr(r, group))
+            rows += [(f"{prefix}: {reason}", [getattr(r, group)[reason] for r in reports]) for reason in reasons]
+        left = max(len(title) for title, _ in rows)
+        width = max(10, *(len(s) + 2 for s in self.splits))
+        head = " " * left + "".join(f"{s:>{width}}" for s in self.splits)
+        body = [f"{title:<{left}}" + "".join(f"{v:>{width}}" for v in values) for title, values in rows]
+        shown = ", ".join(self.names[:8]) + (f", ... ({len(self.names)})" if len(self.names) > 8 else "")
+        return "\n".join([head.rstrip(), *body, f"classes: {shown}", f"written: {self.yaml}"])

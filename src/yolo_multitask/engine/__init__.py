@@ -1,0 +1,1 @@
+"""Prediction and validation on the host's engine."""

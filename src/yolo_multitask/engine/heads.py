@@ -1,0 +1,56 @@
+"""What an inference backend of the host computes: the tasks of the model behind it and the layout of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from ultralytics.utils.torch_utils import unwrap_model
+
+from yolo_multitask.args import check_tasks
+from yolo_multitask.nn.heads import MultiTask
+from yolo_multitask.nn.network import MultiTaskModel
+from yolo_multitask.tasks import RowLayout
+
+
+def find_head(model: Any) -> MultiTask | None:
+    """Return our head inside `model` (a `MultiTaskModel`, or a backend around one), or None for an exported file."""
+    model = unwrap_model(model)
+    if getattr(model, "format", None) == "pt":
+        model = unwrap_model(model.model)
+    return model.head if isinstance(model, MultiTaskModel) else None
+
+
+def model_tasks(model: Any) -> tuple[str, ...]:
+    """Return the tasks that `model` can compute.
+
+    Raises:
+        ValueError: If it is neither our model nor an exported file that names its tasks.
+    """
+    head = find_head(model)
+    tasks = head.tasks if head is not None else (getattr(model, "metadata", None) or {}).get("tasks")
+    if not tasks:
+        raise ValueError(
+            f"expected a MultiTaskModel or a file exported from one, found {type(unwrap_model(model)).__name__} "
+            "without 'tasks'; stock models run through ultralytics.YOLO"
+        )
+    return check_tasks(tasks)
+
+
+def activate(model: Any, tasks: Sequence[str]) -> RowLayout:
+    """Let `model` compute `tasks` at inference and return the layout of its rows.
+
+    An exported file always computes all its tasks; the layout is then that of the file.
+    """
+    head = find_head(model)
+    if head is not None:
+        head.active = check_tasks(tasks)
+        return head.layout
+    metadata, has = model.metadata, model_tasks(model)
+    return RowLayout(
+        nc=len(model.names),
+        nk=prod(model.kpt_shape) if "pose" in has else 0,
+        nm=int(metadata["nm"]) if "segment" in has else 0,
+        embed=int(metadata.get("embed_dim") or 0),
+    )

@@ -1,0 +1,132 @@
+"""Prediction: one forward pass and one NMS give boxes, masks, keypoints and embeddings of the same detections.
+
+N detections of an image, K keypoints of D values, h w the network input, H W the original image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from ultralytics.models.yolo.detect import DetectionPredictor
+from ultralytics.utils import DEFAULT_CFG, ops
+
+from yolo_multitask.args import full_cfg, normalise, select_tasks
+from yolo_multitask.engine.heads import activate, model_tasks
+from yolo_multitask.engine.results import Results
+from yolo_multitask.tasks import RowLayout
+
+
+class MultiTaskPredictor(DetectionPredictor):
+    """Predictor of `MultiTaskModel`.
+
+    Every row that the NMS keeps carries all values of its detection, so that the fields of a `Results` are aligned.
+    Unlike the host's segmentation predictor it keeps detections whose mask is empty: switching masks on or off changes
+    nothing else.
+
+    Attributes:
+        tasks: Tasks computed in the current run, set from the model and the switches when a run starts.
+        layout: Where the values of a row stand for them.
+    """
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> None:
+        """Build the predictor; `overrides` may hold the switches `segment`, `pose` and `track`.
+
+        Raises:
+            ValueError: If a switch has a wrong type.
+        """
+        super().__init__(full_cfg(cfg), {**normalise(overrides), "task": "multitask"}, _callbacks)
+        self.tasks: tuple[str, ...] = ("detect",)
+        self.layout = RowLayout(nc=0)
+
+    def setup_source(self, source: Any, stride: int | None = None) -> None:
+        """Set up the source and the tasks of this run; the host calls this once per run, with the arguments set.
+
+        Raises:
+            ValueError: If a switch asks for a task that the model does not have.
+        """
+        super().setup_source(source, stride)
+        self.args.task = "multitask"
+        switches = getattr(self.args, "switches", None) or {}
+        self.tasks = select_tasks(switches, model_tasks(self.model), f"model '{self.args.model}'")
+        self.layout = activate(self.model, self.tasks)
+
+    def postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
+        """Turn the model's output into results; one NMS for all tasks.
+
+        Args:
+            preds: `[y, raw]`, or `[(y, proto), raw]` with masks; `y` or `[y, proto]` from an exported file.
+            img: Network input (B, C, h, w).
+            orig_imgs: The images (H, W, C), or the tensor (B, C, H, W) that the user passed.
+            **kwargs: `iou` overrides the NMS threshold, as in the host.
+
+        Returns:
+            One result per image, in original pixels.
+        """
+        if self.layout.nm:
+            kwargs["protos"] = preds[0][1] if isinstance(preds[0], tuple) else preds[1]
+        rows = preds[0] if isinstance(preds, (list, tuple)) else preds
+        return super().postprocess(rows, img, orig_imgs, **kwargs)  # type: ignore[no-any-return]
+
+    def construct_results(
+        self, preds: Sequence[torch.Tensor], img: torch.Tensor, orig_imgs: Sequence[Any], protos: Any = None
+    ) -> list[Results]:
+        """Return one result per image.
+
+        Args:
+            preds: Rows after NMS, (N, 6 + extra) each.
+            img: Network input (B, C, h, w).
+            orig_imgs: Images (H, W, C).
+            protos: Prototypes (B, nm, h/4, w/4), or None without masks.
+        """
+        each = [None] * len(preds) if protos is None else protos
+        return [
+            self.construct_result(pred, img, orig_img, path, proto)
+            for pred, orig_img, path, proto in zip(preds, orig_imgs, self.batch[0], each, strict=False)
+        ]
+
+    def construct_result(
+        self, pred: torch.Tensor, img: torch.Tensor, orig_img: Any, img_path: str, proto: torch.Tensor | None = None
+    ) -> Results:
+        """Return the result of one image.
+
+        Args:
+            pred: Rows after NMS (N, 6 + extra), boxes and keypoints in input pixels.
+            img: Network input (B, C, h, w).
+            orig_img: Image (H, W, C).
+            img_path: Its path.
+            proto: Prototypes (nm, h/4, w/4), or None without masks.
+        """
+        layout, shape = self.layout, img.shape[2:]
+        boxes = pred[:, :6].clone()
+        boxes[:, :4] = ops.scale_boxes(shape, boxes[:, :4], orig_img.shape)
+        masks = keypoints = embeddings = None
+        if proto is not None and "segment" in self.tasks and len(pred):
+            if self.args.retina_masks:
+                masks = ops.process_mask_native(proto, pred[:, layout.mask], boxes[:, :4], orig_img.shape[:2])
+            else:
+                masks = ops.process_mask(proto, pred[:, layout.mask], pred[:, :4], shape, upsample=True)
+        if layout.nk and "pose" in self.tasks:
+            points = pred[:, layout.kpt].reshape(len(pred), *self.model.kpt_shape).clone()
+            keypoints = self._hide_absent(ops.scale_coords(shape, points, orig_img.shape), boxes[:, 5])
+        if layout.embed:
+            embeddings = pred[:, layout.mask.stop : layout.mask.stop + layout.embed]
+        return Results(
+            orig_img,
+            path=img_path,
+            names=self.model.names,
+            boxes=boxes,
+            masks=masks,
+            keypoints=keypoints,
+            embeddings=embeddings,
+        )
+
+    def _hide_absent(self, keypoints: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Zero the keypoints (N, K, D) of `classes` (N,) that have none, where the model names its `kpt_classes`."""
+        with_keypoints = getattr(getattr(self.model, "model", None), "kpt_classes", None)
+        if with_keypoints is not None:
+            keypoints[~torch.isin(classes.long(), torch.as_tensor(list(with_keypoints), device=classes.device))] = 0
+        return keypoints

@@ -1,0 +1,1 @@
+"""What is measured: a similarity per task, and the average precisions built on it."""

@@ -1,0 +1,182 @@
+"""Prediction with a small random model: every field of every detection, for any subset of the tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.models import randomise, tiny_model
+
+from yolo_multitask.data.labels import LabelSpec, read_labels
+from yolo_multitask.engine.predictor import MultiTaskPredictor
+from yolo_multitask.engine.results import Results
+
+SIZE, NC, KPT = 64, 3, (5, 3)
+BASE = {"imgsz": SIZE, "conf": 0.3, "iou": 0.9, "max_det": 20, "save": False, "verbose": False, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Return a model whose random weights give detections everywhere."""
+    network = tiny_model(nc=NC, kpt_shape=KPT)
+    randomise(network)
+    network.names = {0: "person", 1: "car", 2: "dog"}
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    """Return two images of different shapes."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, shape, dtype=np.uint8) for shape in ((50, 90, 3), (80, 60, 3))]
+
+
+def predict(model, source, **kwargs) -> list[Results]:
+    """Run a fresh predictor."""
+    return MultiTaskPredictor(overrides={**BASE, **kwargs})(source=source, model=model)
+
+
+def test_fields_are_aligned_and_in_original_pixels(model, images) -> None:
+    results = predict(model, images)
+    assert len(results) == 2
+    for result, image in zip(results, images, strict=True):
+        n, (height, width) = len(result), image.shape[:2]
+        assert type(result) is Results
+        assert n > 1
+        assert result.boxes.data.shape == (n, 6)
+        assert result.masks.data.shape[0] == n
+        assert result.keypoints.data.shape == (n, *KPT)
+        assert result.embeddings is None
+        assert result.boxes.xyxy[:, [0, 2]].max() <= width
+        assert result.boxes.xyxy[:, [1, 3]].max() <= height
+        assert result.keypoints.xy[..., 0].max() <= width
+        assert result.keypoints.xy[..., 1].max() <= height
+        assert set(result.masks.data.unique().tolist()) <= {0, 1}
+        assert type(result[0]) is Results
+
+
+@pytest.mark.parametrize(
+    ("switches", "has"),
+    [
+        ({}, (True, True)),
+        ({"segment": False}, (False, True)),
+        ({"pose": False}, (True, False)),
+        ({"segment": False, "pose": False}, (False, False)),
+        ({"segment": True, "pose": True}, (True, True)),
+    ],
+)
+def test_switches_change_nothing_else(model, images, switches, has) -> None:
+    everything = predict(model, images)
+    results = predict(model, images, **switches)
+    for full, part in zip(everything, results, strict=True):
+        assert (part.masks is not None, part.keypoints is not None) == has
+        torch.testing.assert_close(part.boxes.data, full.boxes.data)
+        if has[0]:
+            torch.testing.assert_close(part.masks.data, full.masks.data)
+        if has[1]:
+            torch.testing.assert_close(part.keypoints.data, full.keypoints.data)
+    assert model.head.active == model.tasks, "the caller's model is left alone"
+
+
+def test_only_active_branches_are_computed(model, images) -> None:
+    predictor = MultiTaskPredictor(overrides={**BASE, "segment": False})
+    predictor(source=images, model=model)
+    called: list[str] = []
+    inner = predictor.model.model.head
+    for task, branch in inner.branches.items():
+        branch.register_forward_hook(lambda *_, task=task: called.append(task))
+    predictor(source=images)
+    assert set(called) == {"pose"}
+
+
+def test_one_predictor_follows_new_arguments(model, images) -> None:
+    predictor = MultiTaskPredictor(overrides=BASE)
+    assert predictor(source=images, model=model)[0].masks is not None
+    predictor.args.switches = {"segment": False}
+    assert predictor(source=images)[0].masks is None
+    predictor.args.switches = {}
+    assert predictor(source=images)[0].masks is not None
+
+
+def test_switch_for_a_missing_branch_names_both_sides(images) -> None:
+    network = tiny_model(nc=NC, tasks=("segment",)).eval()
+    with pytest.raises(ValueError, match=r"'pose=True' was asked for, but model .* has only: detect, segment"):
+        predict(network, images, pose=True)
+    assert predict(network, images, conf=0.0001)[0].keypoints is None
+
+
+def test_nothing_found(model, images) -> None:
+    for result in predict(model, images, conf=1.0):
+        assert len(result) == 0
+        assert result.masks is None
+        assert result.keypoints.data.shape == (0, *KPT)
+        assert result.plot().shape == result.orig_img.shape
+
+
+def test_host_arguments(model, images) -> None:
+    kept = predict(model, images, classes=[1], max_det=3)
+    assert all(len(r) <= 3 and set(r.boxes.cls.tolist()) <= {1.0} for r in kept)
+    for result, image in zip(predict(model, images, retina_masks=True), images, strict=True):
+        assert result.masks.data.shape == (len(result), *image.shape[:2])
+    agnostic = predict(model, images, agnostic_nms=True, iou=0.1)
+    assert sum(map(len, agnostic)) <= sum(map(len, predict(model, images, iou=0.1)))
+    augmented = predict(model, images, augment=True)
+    assert all(len(r.boxes) == len(r.masks) == len(r.keypoints) for r in augmented)
+    tensor = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    assert [len(r.masks) == len(r) for r in predict(model, tensor)] == [True, True]
+
+
+def test_batches_equal_single_images(model) -> None:
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(3)]
+    together = predict(model, images, batch=3)
+    for image, batched in zip(images, together, strict=True):
+        (alone,) = predict(model, [image])
+        torch.testing.assert_close(batched.boxes.data, alone.boxes.data, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(batched.keypoints.data, alone.keypoints.data, rtol=1e-4, atol=1e-3)
+
+
+def test_layer_embeddings_and_object_features(model, images) -> None:
+    vectors = predict(model, images, embed=[4])
+    assert [v.ndim for v in vectors] == [1, 1]
+    predictor = MultiTaskPredictor(overrides=BASE)
+    predictor.setup_model(model, verbose=False)
+    head = predictor.model.model.head
+    predictor._feats = []
+    head.register_forward_pre_hook(lambda _, x: setattr(predictor, "_feats", list(x[0])))
+    for result in predictor(source=images):
+        assert len(result.feats) == len(result.boxes) == len(result.masks) == len(result.keypoints)
+
+
+def test_classes_without_keypoints_have_none(images, tmp_path: Path) -> None:
+    network = tiny_model(nc=NC, kpt_shape=KPT)
+    randomise(network)
+    network.kpt_classes = [1]
+    found = predict(network.eval(), images)
+    seen = 0
+    for result in found:
+        zero = ~result.keypoints.data.flatten(1).any(1)
+        assert zero.tolist() == (result.boxes.cls != 1).tolist()
+        seen += int(zero.sum())
+        result.save_txt(tmp_path / "a.txt")
+    assert seen
+    labels, problems = read_labels(tmp_path / "a.txt", LabelSpec(nc=NC, kpt_shape=KPT, polygons=True))
+    assert all(p.kind == "duplicate" for p in problems)
+    assert labels.has_keypoints.tolist() == (labels.cls == 1).tolist()
+
+
+def test_saved_files(model, images, tmp_path: Path) -> None:
+    import cv2
+
+    source = tmp_path / "in.png"
+    cv2.imwrite(str(source), images[0])
+    (result,) = predict(model, str(source), save=True, save_txt=True, save_conf=True, project=str(tmp_path), name="out")
+    assert (tmp_path / "out" / "in.png").is_file() or (tmp_path / "out" / "in.jpg").is_file()
+    labels, problems = read_labels(
+        tmp_path / "out" / "labels" / "in.txt", LabelSpec(nc=NC, kpt_shape=KPT, polygons=True)
+    )
+    assert problems == []
+    assert len(labels) == len(result)
+    np.testing.assert_allclose(labels.conf, result.boxes.conf, rtol=1e-5)
