@@ -144,7 +144,7 @@ class MultiTaskValidator(DetectionValidator):
             self._check_keypoints(model)
             self.sigmas = pose.oks_sigmas(self.data["kpt_shape"], self.data.get("kpt_oks_sigmas"))
         if self.data.get("coco_categories") is not None:
-            self.class_map = coco.category_ids(self.data["coco_categories"], self.names)
+            self.class_map = coco.category_ids(self.data["coco_categories"], self.data["names"])
 
     def _check_keypoints(self, model: Any) -> None:
         inner = find_head(model)
