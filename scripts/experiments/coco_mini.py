@@ -2,11 +2,12 @@
 
     python scripts/experiments/coco_mini.py --data DIR --imgsz 320 --epochs 10 --lr 2e-4 --out runs/coco-mini
 
-DIR holds `coco-mini/` (annotations and images) and `weights/` (`yolov8n-seg.pt`, `yolov8n-pose.pt`). Three networks see the
-same person-only images for the same number of steps with the same schedule: stock `yolov8n-seg`, stock `yolov8n-pose`, and
-`yolov8n-multitask` loaded from both. All three are validated by the same code on the same labels (stock networks through a
-model with one branch, whose outputs are theirs to the last bit). `--folds K` trains on K - 1 parts of the training images and
-validates on the rest instead, to choose a schedule without touching the validation images.
+DIR holds `coco-mini/` (annotations and images) and `weights/` (`yolov8n-seg.pt`, `yolov8n-pose.pt`). Three networks
+see the same person-only images for the same number of steps with the same schedule: stock `yolov8n-seg`, stock
+`yolov8n-pose`, and `yolov8n-multitask` loaded from both. All three are validated by the same code on the same labels
+(stock networks through a model with one branch, whose outputs are theirs to the last bit). `--folds K` trains on K -
+1 parts of the training images and validates on the rest instead, to choose a schedule without touching the
+validation images.
 """
 
 from __future__ import annotations
@@ -72,7 +73,11 @@ def make_data(root: Path, out: Path) -> Path:
                 assert not problems
                 keep = labels.has_keypoints if name == "pose" else labels.has_polygon
                 drop = {"polygon": None} if name == "pose" else {"keypoints": None}
-                kept = [replace(x, **drop) for x, k, ignore in zip(labels, keep, labels.ignore, strict=True) if k and not ignore]
+                kept = [
+                    replace(x, **drop)
+                    for x, k, ignore in zip(labels, keep, labels.ignore, strict=True)
+                    if k and not ignore
+                ]
                 write_labels(out / name / "labels" / split / file.name, type(labels).from_instances(kept, stock), stock)
     return out
 
@@ -122,7 +127,8 @@ def average_precision(images: dict[str, list[Any]], task: str, chosen: np.ndarra
     """Return the mAP50-95 of a task over a (re)sample of the images, by index."""
     suffix = SUFFIX[task]
     tp, conf, cls, target = (
-        np.concatenate([images[f"{key}{suffix}"][i] for i in chosen]) for key in ("tp", "conf", "pred_cls", "target_cls")
+        np.concatenate([images[f"{key}{suffix}"][i] for i in chosen])
+        for key in ("tp", "conf", "pred_cls", "target_cls")
     )
     return float(ap_per_class(tp, conf, cls, target)[5].mean()) if len(target) else float("nan")
 
@@ -161,15 +167,19 @@ def train(kind: str, yamls: dict[str, Path], args: argparse.Namespace, tag: str)
         "epochs": args.epochs, "imgsz": args.imgsz, "batch": args.batch, "nbs": args.batch, "optimizer": "AdamW",
         "lr0": args.lr, "lrf": 0.05, "cos_lr": True, "warmup_epochs": 1.0, "warmup_bias_lr": 0.0, "weight_decay": 5e-4,
         "patience": 0, "val": False, "plots": False, "seed": args.seed, "close_mosaic": 0, "amp": False,
-        "project": str(args.out / "train"), "name": f"{tag}-{kind}", "exist_ok": True, "verbose": False, **AUGMENT,
+        "project": str(args.out / "train"), "name": f"{tag}-{kind}", "exist_ok": True, "verbose": False, **(AUGMENT | {"mosaic": args.mosaic}),
     }  # fmt: skip
     if args.epochs == 0:
         common["epochs"] = 1
-    model = YOLO(seg) if kind == "segment" else YOLO(pose) if kind == "pose" else MultiTaskYOLO("yolov8n-multitask.yaml")
+    model = (
+        YOLO(seg) if kind == "segment" else YOLO(pose) if kind == "pose" else MultiTaskYOLO("yolov8n-multitask.yaml")
+    )
     if kind == "multitask":
         model.load([pose, seg] if args.first == "pose" else [seg, pose])
     if args.epochs:
-        extra = {"teachers": [str(seg), str(pose)], "distill": args.distill} if kind == "multitask" and args.distill else {}
+        extra = (
+            {"teachers": [str(seg), str(pose)], "distill": args.distill} if kind == "multitask" and args.distill else {}
+        )
         model.train(data=str(yamls[kind]), **common, **extra)
         model = type(model)(args.out / "train" / f"{tag}-{kind}" / "weights" / "last.pt")
     return model.model.float()
@@ -186,6 +196,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--folds", type=int, default=0, help="cross-validate on the training images")
     parser.add_argument("--only-fold", type=int, default=None)
+    parser.add_argument("--mosaic", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", choices=["seg", "pose"], default="seg", help="checkpoint that gives trunk and boxes")
     parser.add_argument("--distill", type=float, default=0.0, help="gain of the distillation from both checkpoints")
@@ -201,7 +212,10 @@ def main() -> None:
     if args.folds:
         held = [set(order[i :: args.folds]) for i in range(args.folds)]
         splits = [
-            ([x for i, x in enumerate(images["train"]) if i not in h], [x for i, x in enumerate(images["train"]) if i in h])
+            (
+                [x for i, x in enumerate(images["train"]) if i not in h],
+                [x for i, x in enumerate(images["train"]) if i in h],
+            )
             for h in held
         ]
         if args.only_fold is not None:

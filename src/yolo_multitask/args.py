@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from yolo_multitask.tasks import SPECS, TASKS
@@ -19,9 +20,18 @@ DEFAULTS: dict[str, Any] = {
     "switches": {},  # {task: bool} as asked for by the user; absent means unset
     "tasks": None,  # resolved tasks; carried by checkpoint, resume and DDP
     "seg": 7.5,  # mask loss gain; Ultralytics uses its `box` gain for masks, which has the same default
+    "teachers": None,  # checkpoints to distil from: each branch also learns from the first that has it
+    "distill": 1.0,  # gain of the distillation loss
     "labels": None,  # what the label lines hold, for data YAMLs that do not say
 }
-USER_KEYS = ("segment", "track", "seg", "labels")  # the keys above as a user types them; `pose` is the host's own
+USER_KEYS = (
+    "segment",
+    "track",
+    "seg",
+    "teachers",
+    "distill",
+    "labels",
+)  # the keys above as a user types them; `pose` is the host's own
 
 
 def full_cfg(cfg: Any = None) -> dict[str, Any]:
@@ -81,9 +91,12 @@ def normalise(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
         raise ValueError(f"'pose' must be True, False or a number (the gain of the pose loss), got {pose!r}.")
     elif "pose" in out:
         del out["pose"]
-    seg = out.get("seg")
-    if seg is not None and (isinstance(seg, bool) or not isinstance(seg, (int, float))):
-        raise ValueError(f"'seg' must be a number (the gain of the mask loss), got {seg!r}. The switch is 'segment'.")
+    for gain, what in (("seg", "the mask loss; the switch is 'segment'"), ("distill", "the distillation loss")):
+        value = out.get(gain)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ValueError(f"'{gain}' must be a number, the gain of {what}; got {value!r}.")
+    if isinstance(out.get("teachers"), (str, Path)):
+        out["teachers"] = [out["teachers"]]
     if switches:
         out["switches"] = switches
     return out

@@ -7,11 +7,15 @@ Ultralytics that moves one fails loudly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import nn
 from ultralytics import __version__ as HOST_VERSION
 from ultralytics.cfg import TASK2CALIBRATIONDATA, TASK2DATA, TASK2METRIC
-from ultralytics.nn.tasks import guess_model_scale
+from ultralytics.nn.tasks import guess_model_scale, load_checkpoint
 from ultralytics.utils.torch_utils import initialize_weights
 
 SUPPORTED = ("8.4.180", "8.5")  # lowest supported Ultralytics, first unsupported one
@@ -64,6 +68,40 @@ def copy_attributes(new: nn.Module, old: nn.Module, names: tuple[str, ...]) -> N
     for name in names:
         if hasattr(old, name):
             setattr(new, name, getattr(old, name))
+
+
+@contextmanager
+def checkpoint_errors(file: Any) -> Iterator[None]:
+    """Turn what the host raises inside the `with` for a file that is no checkpoint into one clear error.
+
+    Raises:
+        ValueError: If the file is damaged or holds something else than the checkpoint of a network.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        if "truncated" in str(error):
+            found = "an empty, truncated or corrupted file; copy or download it again"
+        else:
+            found = (
+                "something else; a state_dict alone does not say the architecture: build the model from its YAML and "
+                f"load the state_dict into it ({type(error).__name__}: {error})"
+            )
+        raise ValueError(
+            f"{file}: expected a checkpoint with a network, as training saves it, found {found}"
+        ) from error
+
+
+def load_network(file: Any, device: Any = None) -> nn.Module:
+    """Return the network of a checkpoint, float32 and in evaluation mode.
+
+    Raises:
+        ValueError: If the file is damaged or holds something else than the checkpoint of a network.
+        FileNotFoundError: If there is no such file, and it is nothing that the host can download.
+    """
+    with checkpoint_errors(file):
+        network: nn.Module = load_checkpoint(file, device)[0]
+    return network
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics import YOLO
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK, YAML
 
 from yolo_multitask import host
-from yolo_multitask.args import host_cfg, normalise
+from yolo_multitask.args import DEFAULTS, host_cfg, normalise
 from yolo_multitask.configs import resolve_yaml
 from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.engine.trainer import MultiTaskTrainer
 from yolo_multitask.engine.validator import MultiTaskValidator
-from yolo_multitask.nn.network import MultiTaskModel, is_multitask_yaml, load_model_yaml
+from yolo_multitask.nn.network import MultiTaskModel, check_model_yaml, is_multitask_yaml, load_model_yaml
 from yolo_multitask.tasks import DEFAULT_MODEL
 
 host.register()
@@ -43,10 +42,21 @@ class MultiTaskYOLO(YOLO):
         super().__init__(model=model, task=task, verbose=verbose)
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
-        """Build from a YAML: ours if its head is of this package, else the host's."""
+        """Build from a YAML: ours if its head is of this package, else the host's.
+
+        Raises:
+            FileNotFoundError: If there is no such YAML.
+            ValueError: If it is not a model YAML, or its head cannot be read.
+        """
         path = resolve_yaml(cfg, "models")
+        if path is not None:
+            check_model_yaml(YAML.load(path), path)
         if path is None or not is_multitask_yaml(YAML.load(path)):
-            super()._new(cfg, task=task, verbose=verbose)
+            try:
+                super()._new(cfg, task=task, verbose=verbose)
+            except FileNotFoundError:
+                load_model_yaml(cfg)  # names the nearest model of this package
+                raise
             return
         self.cfg = cfg
         self.task = host.TASK
@@ -55,6 +65,18 @@ class MultiTaskYOLO(YOLO):
         self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
         self.model.task = self.task
         self.model_name = cfg
+
+    def _load(self, weights: str, task: str | None = None) -> None:
+        """Load a checkpoint or name an exported file.
+
+        Raises:
+            ValueError: If a checkpoint is damaged or holds no YOLO network.
+            FileNotFoundError: If there is no such file.
+        """
+        with host.checkpoint_errors(weights):
+            super()._load(weights, task=task)
+            if self.task is None:
+                raise TypeError(f"{type(self.model).__name__} is not a YOLO network")
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
@@ -83,7 +105,7 @@ class MultiTaskYOLO(YOLO):
             return self
         self._check_is_pytorch_model()
         listed = weights if isinstance(weights, (list, tuple)) else [weights]
-        self.model.load([load_checkpoint(w)[0] if isinstance(w, (str, Path)) else w for w in listed])
+        self.model.load([host.load_network(w) if isinstance(w, (str, Path)) else w for w in listed])
         self.overrides.pop("pretrained", None)
         self.ckpt, self.ckpt_path = {"model": self.model}, None  # training then starts from these weights
         self.predictor = None
@@ -107,10 +129,9 @@ class MultiTaskYOLO(YOLO):
         """Predict; see the host's `predict`. A task switched off is not computed."""
         kwargs = self._arguments(kwargs)
         if self.task == host.TASK:
-            self.overrides.setdefault(
-                "switches", {}
-            )  # makes the key known where the host updates a predictor's arguments
-            kwargs.setdefault("switches", {})
+            # the host checks the arguments of a predictor that it reuses against `overrides`
+            self.overrides.setdefault("switches", {})
+            kwargs = {"switches": {}, **{k: v for k, v in kwargs.items() if k == "switches" or k not in DEFAULTS}}
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:

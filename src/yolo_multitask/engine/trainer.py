@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.plotting import plot_labels
 from ultralytics.utils.torch_utils import unwrap_model
@@ -21,6 +20,7 @@ from yolo_multitask.data.augment import box_rows, class_column
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.engine.validator import MultiTaskValidator
+from yolo_multitask.losses import MultiTaskLoss
 from yolo_multitask.nn.network import MultiTaskModel, load_model_yaml
 from yolo_multitask.tasks import BRANCH_TASKS
 
@@ -58,10 +58,12 @@ class MultiTaskTrainer(DetectionTrainer):
         it has.
         """
         pretrained = self.args.pretrained
+        if isinstance(pretrained, (str, Path)):
+            pretrained = [pretrained]
         if isinstance(self.model, nn.Module) or self.resume or not isinstance(pretrained, (list, tuple)):
             return super().setup_model()
-        cfg = load_checkpoint(self.model)[0].yaml if str(self.model).endswith(".pt") else self.model
-        self.model = self.get_model(cfg, [load_checkpoint(p)[0] for p in pretrained], verbose=RANK in {-1, 0})
+        cfg = host.load_network(self.model).yaml if str(self.model).endswith(".pt") else self.model
+        self.model = self.get_model(cfg, [host.load_network(p) for p in pretrained], verbose=RANK in {-1, 0})
         return None
 
     def get_model(
@@ -125,6 +127,13 @@ class MultiTaskTrainer(DetectionTrainer):
             self.args, img_path, batch, self.data, mode=mode, rect=mode == "val", stride=stride
         )
 
+    def _setup_train(self) -> None:
+        """Set up the run; with `teachers`, the loss holds them, so that neither the EMA nor a checkpoint does."""
+        super()._setup_train()
+        if self.args.teachers:
+            model = unwrap_model(self.model)
+            model.criterion = MultiTaskLoss(model, [host.load_network(t, self.device) for t in self.args.teachers])
+
     def _build_train_pipeline(self) -> None:
         """Build the loaders, and raise `max_det` where images hold more instances, as the host does for its own
         tasks.
@@ -153,29 +162,45 @@ class MultiTaskTrainer(DetectionTrainer):
     def save_model(self) -> bool:
         """Save the checkpoints, each written whole: a run killed while it saves keeps its previous ones."""
         last, best = self.last, self.best
-        self.last, self.best = (p.with_name(f"{p.stem}.partial.pt") for p in (last, best))
+        self.last, self.best = partial = tuple(p.with_name(f"{p.stem}.partial.pt") for p in (last, best))
+        self._remove(*partial)  # what a run killed while it saved has left must not pass for this one's best
         try:
             saved = bool(super().save_model())
-            for partial, final in ((self.last, last), (self.best, best)):
-                if partial.exists():
-                    os.replace(partial, final)
+            for written, final in zip(partial, (last, best), strict=True):
+                if written.exists():
+                    os.replace(written, final)
         finally:
             self.last, self.best = last, best
+            self._remove(*partial)
         return saved
 
-    def run_callbacks(self, event: str) -> None:
-        """Run the callbacks of an event, after correcting the logged loss averages at the end of a batch."""
-        if event == "on_train_epoch_start":
-            self._loss_sums = {}
-        elif event == "on_train_batch_end":
-            self._average_labelled()
-        super().run_callbacks(event)
+    @staticmethod
+    def _remove(*files: Path) -> None:
+        for file in files:
+            file.unlink(missing_ok=True)
 
-    def _average_labelled(self) -> None:
-        """Average each loss over the batches that have labels for it; the host averages over all batches."""
-        counts = self.loss_items.counts
+    def resume_training(self, ckpt: Any) -> None:
+        """Take over the state of a run, and drop the rows of `results.csv` that were written after its checkpoint."""
+        super().resume_training(ckpt)
+        if self.start_epoch and RANK in {-1, 0} and self.csv.is_file():
+            header, *rows = self.csv.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= self.start_epoch]
+            partial = self.csv.with_suffix(".partial.csv")
+            partial.write_text("".join((header, *kept)), encoding="utf-8")
+            os.replace(partial, self.csv)
+
+    @property
+    def tloss(self) -> dict[str, Any] | None:
+        """The average of each loss since the epoch began, over the batches that have labels for it; None before any."""
+        return {name: total / max(batches, 1) for name, (total, batches) in self._loss_sums.items()} or None
+
+    @tloss.setter
+    def tloss(self, host_average: dict[str, Any] | None) -> None:
+        """Add the current batch; the host assigns its own average, over all batches, here, and None before the first."""
+        if host_average is None:
+            self._loss_sums = {}
+            return
         for name, value in self.loss_items.items():
             total, batches = self._loss_sums.get(name, (value * 0, 0))
-            used = counts.get(name, 1) > 0
+            used = self.loss_items.counts.get(name, 1) > 0
             self._loss_sums[name] = (total + value * used, batches + used)
-        self.tloss = {name: total / max(batches, 1) for name, (total, batches) in self._loss_sums.items()}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from yolo_multitask.losses.detect import DetectLoss
+from yolo_multitask.losses.distill import DistillLoss
 from yolo_multitask.losses.pose import PoseLoss
 from yolo_multitask.losses.segment import SegmentLoss
 from yolo_multitask.tasks import SPECS
@@ -33,11 +36,15 @@ class MultiTaskLoss:
         losses: Branch losses by task, each called with the raw outputs, the assignment and the batch.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, teachers: Sequence[nn.Module] = ()) -> None:
         """Build the losses of the tasks that `model` trains: `model.args.tasks`, or all that it has.
 
         Args:
             model: A de-paralleled multitask model with `args` attached.
+            teachers: Networks to distil from.
+
+        Raises:
+            ValueError: If a teacher does not fit the model.
         """
         args, head = model.args, model.head
         self.detect = DetectLoss(model)
@@ -48,6 +55,7 @@ class MultiTaskLoss:
             self.losses["segment"] = SegmentLoss(head, args)
         if "pose" in self.tasks:
             self.losses["pose"] = PoseLoss(head, args, getattr(model, "kpt_oks_sigmas", None))
+        self.distill = DistillLoss(head, args, teachers) if teachers else None
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, LossItems]:
         """Compute all losses.
@@ -66,5 +74,7 @@ class MultiTaskLoss:
             task_items, count = loss(raw, assigned, batch)
             items |= task_items
             counts |= dict.fromkeys(task_items, count)
+        if self.distill is not None:
+            items["dist_loss"] = self.distill(raw, batch["img"])
         total = torch.stack(list(items.values()))
         return total * raw["scores"].shape[0], LossItems({k: v.detach() for k, v in items.items()}, counts)

@@ -163,11 +163,31 @@ def load_model_yaml(name: str | Path) -> dict[str, Any]:
         hint = f" Did you mean '{near[0]}'?" if near else f" This package has: {', '.join(known)}."
         raise FileNotFoundError(f"Model YAML '{name}' not found.{hint}")
     config = YAML.load(path)
-    if not isinstance(config, dict) or not {"backbone", "head"} <= config.keys():
-        raise ValueError(f"'{path}' is not a model YAML: it needs the keys 'backbone' and 'head'.")
+    check_model_yaml(config, path)
     config["scale"] = host.model_scale(str(name)) or config.get("scale", "")
     config["yaml_file"] = str(name)
     return dict(config)
+
+
+def check_model_yaml(config: Any, name: str | Path) -> None:
+    """Check what this package reads of a model YAML, stock or ours; `name` is what to call it.
+
+    Raises:
+        ValueError: If it is not a model YAML, a layer is not a line of four values, or the head's name is misspelt.
+    """
+    if not isinstance(config, dict) or not {"backbone", "head"} <= config.keys():
+        raise ValueError(f"'{name}' is not a model YAML: it needs the keys 'backbone' and 'head'.")
+    for key in ("backbone", "head"):
+        lines = config[key]
+        for line in lines if isinstance(lines, list) and lines else [lines]:
+            if not isinstance(line, list) or len(line) != 4:
+                raise ValueError(
+                    f"'{name}': every line of '{key}' must be [from, number, module, [arguments]], got {line!r}."
+                )
+    module = str(config["head"][-1][2])
+    near = get_close_matches(module, HEADS, n=1, cutoff=0.7)
+    if near and module not in HEADS:
+        raise ValueError(f"'{name}': unknown head '{module}'; did you mean '{near[0]}'?")
 
 
 def is_multitask_yaml(config: dict[str, Any]) -> bool:
@@ -189,14 +209,21 @@ def parse_head(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         ValueError: If the line cannot be read.
     """
     line = config["head"][-1]
-    if len(line) != 4 or line[2] not in HEADS:
+    if len(line) != 4 or line[2] not in HEADS or not isinstance(line[3], list):
         raise ValueError(f"The last line of 'head' must be [from, 1, MultiTask, [nc, nm, npr, kpt_shape]], got {line}.")
+    before = len(config["backbone"]) + len(config["head"]) - 1
+    if not isinstance(line[0], list) or not all(type(i) is int and -before <= i < before for i in line[0]):
+        raise ValueError(f"MultiTask takes a list of layers in 0..{before - 1} as its first entry, got {line[0]}.")
     values = [config.get(v, v) if isinstance(v, str) else v for v in line[3]]
     keys = ("nc", "nm", "npr", "kpt_shape")
     if len(values) > len(keys):
         raise ValueError(f"MultiTask takes at most {len(keys)} arguments {list(keys)}, got {line[3]}.")
     arguments: dict[str, Any] = dict(zip(keys, values, strict=False))
     arguments["nc"] = config["nc"]
+    for key in keys[:3]:
+        value = arguments.get(key, 1)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"MultiTask takes a whole number of 1 or more as '{key}', got {value!r}.")
     arguments["kpt_shape"] = config.get("kpt_shape")
     arguments["tasks"] = config["tasks"]
     width, max_channels = config.get("width_multiple", 1.0), float("inf")
