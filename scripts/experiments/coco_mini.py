@@ -176,6 +176,22 @@ def train(kind: str, yamls: dict[str, Path], args: argparse.Namespace, tag: str)
     )
     if kind == "multitask":
         model.load([pose, seg] if args.first == "pose" else [seg, pose])
+    if kind == "multitask" and args.frozen_epochs:
+        # The branch that stands on a foreign trunk learns alone first; everything else keeps its weights.
+        kept = "pose" if args.first == "pose" else "segment"
+        common_first = common | {
+            "epochs": args.frozen_epochs,
+            "lr0": args.frozen_lr,
+            "mosaic": 0.5,
+            "name": f"{tag}-frozen",
+        }
+        frozen = [
+            *range(model.model.head.i),
+            *(f"{model.model.head.i}.{part}" for part in ("cv2", "cv3", f"branches.{kept}")),
+        ]
+        teacher = [str(seg if kept == "pose" else pose)]
+        model.train(data=str(yamls[kind]), freeze=frozen, teachers=teacher, **common_first)
+        model = MultiTaskYOLO(args.out / "train" / f"{tag}-frozen" / "weights" / "last.pt")
     if args.epochs:
         extra = (
             {"teachers": [str(seg), str(pose)], "distill": args.distill} if kind == "multitask" and args.distill else {}
@@ -200,6 +216,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", choices=["seg", "pose"], default="seg", help="checkpoint that gives trunk and boxes")
     parser.add_argument("--distill", type=float, default=0.0, help="gain of the distillation from both checkpoints")
+    parser.add_argument("--frozen-epochs", type=int, default=0, help="epochs in which the foreign branch learns alone")
+    parser.add_argument("--frozen-lr", type=float, default=2e-3)
     parser.add_argument("--kinds", nargs="+", default=["segment", "pose", "multitask"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
@@ -224,7 +242,7 @@ def main() -> None:
         splits = [(images["train"], images["val"])]
     recorded: dict[str, list[dict[str, list[Any]]]] = {kind: [] for kind in args.kinds}
     for number, (train_images, val_images) in enumerate(splits):
-        tag = f"{args.imgsz}-{args.epochs}-{args.lr}-{args.first}-{args.distill}-{number}"
+        tag = f"{args.imgsz}-{args.epochs}-{args.lr}-{args.first}-{args.distill}-{args.frozen_epochs}-{number}"
         yamls = {
             name: write_yaml(data, name, train_images, val_images, data / f"{name}-{tag}.yaml")
             for name in ("multitask", "segment", "pose")
@@ -242,7 +260,7 @@ def main() -> None:
         for task, twin in (("detect", "segment"), ("segment", "segment"), ("pose", "pose")):
             if twin in pooled:
                 results["paired"][task] = bootstrap(pooled["multitask"], pooled[twin], task)
-    name = f"results-{args.imgsz}-{args.epochs}-{args.lr}-{args.first}-{args.distill}-{args.folds}.json"
+    name = f"results-{args.imgsz}-{args.epochs}-{args.lr}-{args.first}-{args.distill}-{args.frozen_epochs}-{args.folds}.json"
     (args.out / name).write_text(json.dumps(results, indent=1))
     print(json.dumps(results["ap"]))
     print("task     multitask        twin             difference  90% interval       half-width")

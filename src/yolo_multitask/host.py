@@ -82,11 +82,10 @@ def checkpoint_errors(file: Any) -> Iterator[None]:
     except (AttributeError, TypeError) as error:
         if "truncated" in str(error):
             found = "an empty, truncated or corrupted file; copy or download it again"
+        elif "checkpoint format" in str(error):
+            found = "none in it; a state_dict does not say the architecture: build it from its YAML, then load that"
         else:
-            found = (
-                "something else; a state_dict alone does not say the architecture: build the model from its YAML and "
-                f"load the state_dict into it ({type(error).__name__}: {error})"
-            )
+            found = f"other contents ({error}); pass best.pt or last.pt of a run, or a stock checkpoint"
         raise ValueError(
             f"{file}: expected a checkpoint with a network, as training saves it, found {found}"
         ) from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from ultralytics import YOLO
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK, YAML
 
@@ -75,8 +76,9 @@ class MultiTaskYOLO(YOLO):
         """
         with host.checkpoint_errors(weights):
             super()._load(weights, task=task)
-            if self.task is None:
-                raise TypeError(f"{type(self.model).__name__} is not a YOLO network")
+            network = self.model if isinstance(self.model, nn.Module) else None
+            if network is not None and not (hasattr(network, "model") or hasattr(network, "student_model")):
+                raise TypeError(f"{type(network).__name__} is no YOLO network")
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
@@ -140,11 +142,23 @@ class MultiTaskYOLO(YOLO):
         Raises:
             NotImplementedError: For multitask models.
         """
+        self._refuse_multitask("export")
+        return str(super().export(**host_cfg(kwargs)))
+
+    def benchmark(self, *args: Any, **kwargs: Any) -> Any:
+        """Benchmark stock models through the host.
+
+        Raises:
+            NotImplementedError: For multitask models.
+        """
+        self._refuse_multitask("benchmark")
+        return super().benchmark(*args, **kwargs)
+
+    def _refuse_multitask(self, mode: str) -> None:
         if self.task == host.TASK:
             raise NotImplementedError(
-                "Exporting multitask models is not supported yet; predict, val and train run from '.pt'."
+                f"'{mode}' does not take multitask models yet; train, val and predict do, from the '.pt' file."
             )
-        return str(super().export(**host_cfg(kwargs)))
 
     def _arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Separate switches from gains.

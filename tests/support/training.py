@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from support.models import randomise, tiny_yaml
 
+from support.models import randomise, tiny_yaml
 from yolo_multitask import MultiTaskYOLO
+from yolo_multitask.data.labels import LabelSpec, format_line, parse_line
 from yolo_multitask.data.synthetic import WorldConfig, write_dataset
 
 SIZE = 64
@@ -48,10 +50,16 @@ def label_files(data: Path, split: str = "train") -> list[Path]:
     return sorted((data.parent / "labels" / split).rglob("*.txt"))
 
 
-def change_lines(files: list[Path], change: Any) -> None:
-    """Replace every label line by `change(line)`."""
+def relabel(files: list[Path], spec: LabelSpec, **changes: Any) -> None:
+    """Write the labels that `write_world` wrote in the grammar of `spec`, with these fields changed.
+
+    Ignore regions, which a stock grammar cannot say, are left out there.
+    """
+    wrote = LabelSpec(nc=2, kpt_shape=(17, 3), polygons=True, ids=True)
     for file in files:
-        file.write_text("".join(f"{change(line)}\n" for line in file.read_text().splitlines()))
+        found = [parse_line(line, wrote) for line in file.read_text().splitlines()]
+        kept = [replace(i, **changes) for i in found if spec.format == "multitask" or not i.ignore]
+        file.write_text("".join(f"{format_line(instance, spec)}\n" for instance in kept))
 
 
 def write_model(file: Path, **keys: Any) -> Path:

@@ -15,7 +15,7 @@ from ultralytics.utils.plotting import plot_labels
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_multitask import host
-from yolo_multitask.args import full_cfg, normalise, select_tasks
+from yolo_multitask.args import full_cfg, normalise, own_cfg, select_tasks
 from yolo_multitask.data.augment import box_rows, class_column
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
@@ -42,6 +42,12 @@ class MultiTaskTrainer(DetectionTrainer):
         """Take the host's configuration and arguments, in which `segment`, `pose` and `track` may be switches."""
         self._loss_sums: dict[str, tuple[float, int]] = {}
         super().__init__(full_cfg(cfg), {**normalise(overrides), "task": host.TASK}, _callbacks)
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Take over the arguments of the run to resume; those that its checkpoint does not know get their defaults."""
+        super().check_resume(overrides)
+        for key, value in own_cfg(self.args).items():
+            setattr(self.args, key, value)
 
     def get_dataset(self) -> dict[str, Any]:
         """Load and check the data YAML."""
@@ -196,7 +202,7 @@ class MultiTaskTrainer(DetectionTrainer):
 
     @tloss.setter
     def tloss(self, host_average: dict[str, Any] | None) -> None:
-        """Add the current batch; the host assigns its own average, over all batches, here, and None before the first."""
+        """Add the current batch, or start an epoch with None; the host's average over all batches is not used."""
         if host_average is None:
             self._loss_sums = {}
             return

@@ -248,3 +248,6 @@ def _source_name(network: nn.Module) -> str:
     """Return what to call a network in a report: its file if it came from one."""
     path = getattr(network, "pt_path", None)
     return Path(str(path)).name if path else str((getattr(network, "yaml", None) or {}).get("yaml_file", "model"))
+
+
+host.register()  # also where a checkpoint is unpickled before the package was imported

@@ -1,0 +1,427 @@
+"""The demo behind `ymt demo`: render a world, train a small model on it from scratch, measure it and show what it sees.
+
+Nothing is downloaded. Everything is written to a folder that appears when the demo is through, or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ultralytics import __version__ as ultralytics_version
+from ultralytics.utils import TQDM
+
+from yolo_multitask import __version__
+from yolo_multitask.data.convert.output import staged
+from yolo_multitask.data.labels import LabelSpec, read_labels
+from yolo_multitask.data.synthetic import WorldConfig, data_yaml, sequence_seeds, write_clip, write_dataset
+from yolo_multitask.engine.results import Results
+from yolo_multitask.metrics.multitask import ATTRIBUTES
+from yolo_multitask.model import MultiTaskYOLO
+from yolo_multitask.tasks import SPECS
+
+Image = NDArray[np.uint8]
+ZOOM = 2  # pictures are drawn larger than they were rendered, so that lines and letters do not hide the figures
+TILES_PER_ROW = 2  # pairs of truth and prediction beside each other in the contact sheet
+CAPTION = 26  # pixels above a tile
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """How much is rendered and trained.
+
+    Args:
+        world: What is rendered, for training, validation and clip alike.
+        train_sequences: Sequences to train on.
+        val_sequences: Sequences to validate on; none of them is trained on.
+        frames_per_sequence: Frames of each.
+        model: Model YAML by name or path.
+        imgsz: Longer side of the network's input in pixels.
+        epochs: Times that every training frame is seen.
+        batch: Frames a step.
+        lr: Largest learning rate.
+        warmup: Share of the steps in which the learning rate rises to `lr`; over the others it falls to 1% of it.
+        arguments: Further training arguments.
+        pictures: Validation frames on the contact sheet.
+        clip_frames: Frames of the clip.
+    """
+
+    world: WorldConfig = field(default_factory=WorldConfig)
+    train_sequences: int = 160
+    val_sequences: int = 24
+    frames_per_sequence: int = 16
+    model: str = "demo-multitask.yaml"
+    imgsz: int = 160
+    epochs: int = 8
+    batch: int = 16
+    lr: float = 0.002
+    warmup: float = 0.06
+    arguments: dict[str, Any] = field(default_factory=dict)
+    pictures: int = 6
+    clip_frames: int = 96
+
+
+SHORT = DemoConfig()
+LONG = DemoConfig(train_sequences=480, epochs=12)
+
+# What both have in common. The frames are fresh and varied, so that of the augmentations only those are left that keep
+# the network from learning where in the picture things stand.
+TRAINING: dict[str, Any] = {
+    "device": "cpu",
+    "workers": 0,
+    "cache": "ram",
+    "amp": False,
+    "deterministic": False,
+    "rect": True,
+    "val": False,
+    "plots": False,
+    "patience": 0,
+    "optimizer": "AdamW",
+    "momentum": 0.9,
+    "warmup_epochs": 0,
+    "translate": 0.1,
+    "scale": 0.0,
+    "mosaic": 0.0,
+    "close_mosaic": 0,
+    "hsv_h": 0.0,
+    "hsv_s": 0.0,
+    "hsv_v": 0.0,
+}
+
+
+def run_demo(
+    out: Path | str = "ymt-demo", long: bool = False, seed: int = 0, config: DemoConfig | None = None
+) -> dict[str, float]:
+    """Render, train, validate, predict, and leave the results in a folder.
+
+    The folder holds the data set (`data/`), the training run (`train/`, with `weights/best.pt`), `predictions.jpg`
+    (truth and prediction side by side), `clip.avi` and `clip-annotated.avi`, the table `metrics.md`, and
+    `summary.json`.
+
+    Args:
+        out: Folder to make; must not exist, or be empty.
+        long: Whether to train for longer, for better results: half an hour instead of minutes on two cores.
+        seed: Of the world and of the training, 0 or above.
+        config: How much to do; overrides `long`.
+
+    Returns:
+        The metrics on the validation sequences, by the validator's keys, such as `metrics/mAP50-95(P)`.
+
+    Raises:
+        ValueError: If `out` is in use or the seed is negative.
+        OSError: If a file cannot be written. Whatever is raised, nothing is left behind.
+    """
+    out = Path(out).absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"out={out}: expected a new or empty folder, found it in use; remove it or name another.")
+    if seed < 0:
+        raise ValueError(f"seed={seed}: expected 0 or above.")
+    config = config or (LONG if long else SHORT)
+    seconds: dict[str, float] = {}
+    with staged(out) as folder, _threads() as threads:
+        with _stage("render", seconds):
+            data = _render(folder / "data", config, seed)
+        with _stage("train", seconds):
+            best = _train(folder, data, config, seed, threads)
+        model = MultiTaskYOLO(best)
+        _use_threads(model, threads)
+        with _stage("validate", seconds):
+            metrics = _validate(model, folder, data, config)
+        with _stage("predict", seconds):
+            _draw_pictures(model, folder, config)
+            _draw_clip(model, folder, config, seed)
+        seconds["total"] = sum(seconds.values())
+        table = metrics_table(metrics, seconds)
+        (folder / "metrics.md").write_text(table, encoding="utf-8")
+        summary = {
+            "metrics": metrics,
+            "seconds": {k: round(v, 1) for k, v in seconds.items()},
+            "versions": _versions(),
+            "threads": threads,
+            "seed": seed,
+            "config": asdict(config),
+            "training": TRAINING,
+        }
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        _settle(folder, out)
+        if out.exists():
+            out.rmdir()
+        os.replace(folder, out)
+    print(f"\n{table}\nEverything is in {out}")
+    return metrics
+
+
+def metrics_table(metrics: dict[str, float], seconds: dict[str, float]) -> str:
+    """Return a Markdown table of the average precisions of each task, and one of the seconds of each stage.
+
+    Args:
+        metrics: By the validator's keys.
+        seconds: By stage.
+    """
+    columns = {"precision": "P", "recall": "R", "mAP50": "mAP50", "mAP50-95": "mAP50-95"}
+    lines = [f"| | {' | '.join(columns.values())} |", f"|---|{'---:|' * len(columns)}"]
+    for task in ATTRIBUTES:
+        spec = SPECS[task]
+        values = [metrics.get(f"metrics/{column}({spec.letter})") for column in columns]
+        if None not in values:
+            lines.append(f"| {spec.title} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    stages = [f"| {stage} | {value:.0f} |" for stage, value in seconds.items()]
+    return "\n".join([*lines, "", "| stage | seconds |", "|---|---:|", *stages, ""])
+
+
+# ---- stages ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Announce a stage and add its duration to `seconds`."""
+    print(f"\n== {name}", flush=True)
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+
+
+@contextmanager
+def _threads() -> Iterator[int]:
+    """Give the number of threads to compute with; PyTorch's setting is restored in the end."""
+    before = torch.get_num_threads()
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    try:
+        yield int(asked) if asked.isdigit() and int(asked) else os.cpu_count() or 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def _use_threads(model: Any, threads: int) -> None:
+    """Compute with `threads` threads; the host leaves one core idle whenever it selects the CPU, the half of two."""
+    for event in ("on_pretrain_routine_start", "on_val_start", "on_predict_start"):
+        model.add_callback(event, lambda _: torch.set_num_threads(threads))
+
+
+def _render(folder: Path, config: DemoConfig, seed: int) -> Path:
+    """Write the data set and return its data YAML."""
+    total = (config.train_sequences + config.val_sequences) * config.frames_per_sequence
+    bar = TQDM(total=total, desc="frames")
+    try:
+        return write_dataset(
+            folder,
+            train_sequences=config.train_sequences,
+            val_sequences=config.val_sequences,
+            frames_per_sequence=config.frames_per_sequence,
+            seed=seed,
+            config=config.world,
+            progress=lambda done, _: bar.update(1),
+        )
+    finally:
+        bar.close()
+
+
+def _train(folder: Path, data: Path, config: DemoConfig, seed: int, threads: int) -> Path:
+    """Train from scratch and return the checkpoint."""
+    model = MultiTaskYOLO(config.model)
+    _use_threads(model, threads)
+    model.add_callback("on_train_batch_start", _schedule(config.warmup))
+    arguments = {**TRAINING, **config.arguments}
+    model.train(
+        **arguments,
+        data=str(data),
+        imgsz=config.imgsz,
+        epochs=config.epochs,
+        batch=config.batch,
+        nbs=config.batch,  # the host gathers gradients up to 64 frames otherwise: a quarter of the steps
+        lr0=config.lr,
+        seed=seed,
+        project=str(folder),
+        name="train",
+    )
+    return folder / "train" / "weights" / "best.pt"
+
+
+def _schedule(warmup: float) -> Callable[[Any], None]:
+    """Return a callback that sets the learning rate of every step: a linear rise, then half a cosine down to 1%.
+
+    The host sets it once an epoch, which is coarse where there are few.
+    """
+    step = 0
+
+    def set_rate(trainer: Any) -> None:
+        nonlocal step
+        done = step / (len(trainer.train_loader) * trainer.epochs)
+        step += 1
+        fall = 0.5 + 0.5 * math.cos(math.pi * (done - warmup) / (1 - warmup))
+        factor = done / warmup if done < warmup else 0.01 + 0.99 * fall
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    return set_rate
+
+
+def _validate(model: Any, folder: Path, data: Path, config: DemoConfig) -> dict[str, float]:
+    """Return the metrics on the validation sequences by the validator's keys."""
+    metrics = model.val(
+        data=str(data),
+        imgsz=config.imgsz,
+        batch=config.batch,
+        rect=True,
+        device="cpu",
+        workers=0,
+        plots=False,
+        project=str(folder),
+        name="val",
+    )
+    (folder / "val").rmdir()  # the host makes it; without plots it stays empty
+    return {key: float(value) for key, value in zip(metrics.keys, metrics.mean_results(), strict=True)}
+
+
+def _predict(model: Any, source: Any, config: DemoConfig) -> Iterator[Results]:
+    """Yield the results of a source one by one, with masks as large as the pictures."""
+    results: Iterator[Results] = model.predict(
+        source, stream=True, imgsz=config.imgsz, device="cpu", retina_masks=True, verbose=False
+    )
+    return results
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def _draw_pictures(model: Any, folder: Path, config: DemoConfig) -> None:
+    """Write the contact sheet: validation frames with the truth and, to its right, the prediction."""
+    frames = sorted((folder / "data" / "images" / "val").rglob("*.jpg"))
+    count = min(config.pictures, len(frames))
+    chosen = [frames[(2 * i + 1) * len(frames) // (2 * count)] for i in range(count)]
+    pairs = []
+    for path in chosen:
+        (found,) = _predict(model, path, config)
+        name = f"{path.parent.name}/{path.name}"
+        tiles = (_tile(labelled_result(path, config.world), f"{name}: truth"), _tile(found, "prediction"))
+        pairs.append(np.hstack(tiles))
+    blank = np.full_like(pairs[0], 255)
+    pairs += [blank] * (-len(pairs) % TILES_PER_ROW)
+    rows = [np.hstack(pairs[i : i + TILES_PER_ROW]) for i in range(0, len(pairs), TILES_PER_ROW)]
+    _write_image(folder / "predictions.jpg", np.vstack(rows))
+
+
+def _draw_clip(model: Any, folder: Path, config: DemoConfig, seed: int) -> None:
+    """Write a clip of a sequence that is neither trained nor validated on, and the same with what the model sees."""
+    clip, world_seed = folder / "clip.avi", sequence_seeds("val", config.val_sequences + 1, seed)[-1]
+    write_clip(clip, seed=world_seed, config=config.world, frames=config.clip_frames)
+    size = (config.world.width * ZOOM, config.world.height * ZOOM)
+    target = folder / "clip-annotated.avi"
+    writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"MJPG"), config.world.fps, size)
+    try:
+        if not writer.isOpened():
+            raise OSError(f"cannot write {target} as MJPG video; OpenCV was built without it")
+        for found in _predict(model, clip, config):
+            writer.write(_drawn(found))
+    finally:
+        writer.release()
+
+
+def labelled_result(path: Path, world: WorldConfig) -> Results:
+    """Return the labels of a frame of the data set as a result, with confidence 1; ignore regions are left out.
+
+    Args:
+        path: `images/<split>/<sequence>/<frame>.jpg`.
+        world: What was rendered.
+    """
+    image = cv2.imread(str(path))
+    height, width = image.shape[:2]
+    data = data_yaml(world)
+    split, sequence, frame = path.parts[-3:]
+    file = path.parents[3] / "labels" / split / sequence / Path(frame).with_suffix(".txt")
+    labels, _ = read_labels(str(file), LabelSpec.from_data(data))
+    real = np.flatnonzero(~labels.ignore)
+    scale = np.array([width, height], np.float32)
+    centre, half = labels.boxes[real, :2] * scale, labels.boxes[real, 2:] * scale / 2
+    boxes = np.concatenate([centre - half, centre + half, np.ones((len(real), 1)), labels.cls[real, None]], 1)
+    masks = np.zeros((len(real), height, width), np.uint8)
+    for mask, i in zip(masks, real, strict=True):
+        polygon = labels.polygons[i]
+        if polygon is not None:
+            cv2.fillPoly(mask, [(polygon * scale).astype(np.int32)], 1)
+    assert labels.keypoints is not None
+    keypoints = labels.keypoints[real] * np.append(scale, 1).astype(np.float32)
+    return Results(
+        image,
+        path=str(path),
+        names=data["names"],
+        boxes=torch.from_numpy(boxes.astype(np.float32)),
+        masks=torch.from_numpy(masks) if len(real) else None,
+        keypoints=torch.from_numpy(keypoints) if len(real) else None,
+    )
+
+
+def _tile(result: Results, caption: str) -> Image:
+    """Return a drawn result with a caption above it."""
+    head = np.full((CAPTION, result.orig_img.shape[1] * ZOOM, 3), 255, np.uint8)
+    cv2.putText(head, caption, (6, CAPTION - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([head, _drawn(result)])
+
+
+def _drawn(result: Results) -> Image:
+    """Return the picture of a result, enlarged `ZOOM` times, with boxes, masks and skeletons in a colour each."""
+    image = cv2.resize(result.orig_img, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
+    large = Results(image, path=result.path, names=result.names)
+    if result.boxes is not None and len(result.boxes):
+        boxes = result.boxes.data.clone()
+        boxes[:, :4] *= ZOOM
+        large.update(boxes=boxes)
+        if result.masks is not None:
+            large.update(masks=result.masks.data.repeat_interleave(ZOOM, 1).repeat_interleave(ZOOM, 2))
+        if result.keypoints is not None:
+            points = result.keypoints.data.clone()
+            points[..., :2] *= ZOOM
+            large.keypoints = type(result.keypoints)(points, image.shape[:2])
+    drawn: Image = large.plot(color_mode="instance", line_width=2, font_size=8, kpt_radius=3)
+    return drawn
+
+
+def _write_image(path: Path, image: Image) -> None:
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f"cannot write {path}; is the disk full?")
+
+
+# ---- the folder -----------------------------------------------------------------------------------------------------
+
+
+def _settle(folder: Path, out: Path) -> None:
+    """Make everything in `folder` name the place where it will be, `out`, and remove what would be stale there."""
+    for cache in (folder / "data").rglob("*.cache"):
+        cache.unlink()
+    arguments = folder / "train" / "args.yaml"
+    arguments.write_text(arguments.read_text(encoding="utf-8").replace(str(folder), str(out)), encoding="utf-8")
+    for path in (folder / "train" / "weights").glob("*.pt"):
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+        checkpoint["train_args"] = _moved(checkpoint["train_args"], str(folder), str(out))
+        network = checkpoint["model"]
+        network.args = _moved(dict(network.args), str(folder), str(out))
+        torch.save(checkpoint, path)
+
+
+def _moved(values: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """Return `values` with the folder `old` replaced by `new` in its paths."""
+    return {k: str(v).replace(old, new) if isinstance(v, (str, Path)) else v for k, v in values.items()}
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what took part."""
+    return {
+        "yolo-multitask": __version__,
+        "ultralytics": ultralytics_version,
+        "torch": torch.__version__,
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
