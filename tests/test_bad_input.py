@@ -452,9 +452,9 @@ def test_a_source_that_cannot_be_read(
 # ---- the command itself --------------------------------------------------------------------------------------------
 
 
-def test_a_failing_process_says_one_line(tmp_path: Path) -> None:
+def test_a_failing_process_says_one_line() -> None:
     command = [sys.executable, "-m", "yolo_multitask.cli.app", "predict", "model=gone.pt", "source=gone.jpg"]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), cwd=tmp_path, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=120)
     assert done.returncode == 1
     assert done.stderr.startswith("ymt: model=gone.pt: expected a checkpoint")
     assert done.stderr.count("\n") == 1
