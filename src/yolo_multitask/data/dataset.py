@@ -241,10 +241,10 @@ class MultiTaskDataset(YOLODataset):
         cache = _read_cache(path, self.get_cache_hash())
         if cache is None:
             cache = self.cache_labels(path)
-        elif LOCAL_RANK in {-1, 0}:
+        elif LOCAL_RANK in {-1, 0} and cache["messages"]:
+            LOGGER.warning("\n".join(f"{self.prefix}{message}" for message in cache["messages"]))
+        if LOCAL_RANK in {-1, 0}:
             LOGGER.info(f"{self.prefix}{path}: {Scan(counts=cache['counts']).summary}")
-            if cache["messages"]:
-                LOGGER.warning("\n".join(f"{self.prefix}{message}" for message in cache["messages"]))
         labels: list[dict[str, Any]] = cache["labels"]
         self.scan = Scan(counts=cache["counts"], messages=cache["messages"], label_files=cache["label_files"])
         self._check(labels)
