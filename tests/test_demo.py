@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -65,12 +66,13 @@ def test_the_folder_holds_what_is_promised_and_nothing_else(tiny: tuple[Path, di
 def test_summary_has_every_metric_of_the_validator(tiny: tuple[Path, dict[str, float]]) -> None:
     out, metrics = tiny
     summary = json.loads((out / "summary.json").read_text())
-    assert set(summary) == {"metrics", "seconds", "versions", "threads", "seed", "config", "training"}
+    assert set(summary) == {"metrics", "seconds", "versions", "threads", "seed", "config"}
     assert list(metrics) == MultiTaskMetrics(tasks=("detect", *BRANCH_TASKS)).keys
     assert summary["metrics"] == metrics
     assert list(summary["seconds"]) == ["render", "train", "validate", "predict", "total"]
     assert summary["seed"] == 3
     assert summary["config"]["world"]["width"] == 96
+    assert summary["config"]["arguments"] == dict(demo.TRAINING)
 
 
 def test_pictures_and_clips_can_be_read(tiny: tuple[Path, dict[str, float]]) -> None:
@@ -167,6 +169,17 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path, monkeypatch: pytest.Mon
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert not list((tmp_path / "out").iterdir())
     assert torch.get_num_threads() == threads
+
+
+def test_the_host_does_not_leave_a_core_idle() -> None:
+    before = torch.get_num_threads()
+    model = MultiTaskYOLO(SHORT.model)
+    demo._use_threads(model, 2)
+    try:
+        model.predict(np.zeros((64, 64, 3), np.uint8), imgsz=64, device="cpu", verbose=False)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_both_budgets_use_the_world_as_it_is() -> None:

@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--nc", nargs="+", type=positive, help="numbers of classes; the pose network always has 1 (default: 1)")
     add("--imgsz", type=positive, default=640, help="input size in pixels, a multiple of 32 (default: %(default)s)")
     add("--runs", type=positive, default=10, help="timed runs of each way (default: %(default)s)")
-    add("--warmup", type=positive, default=2, help="runs of each way that are not timed (default: %(default)s)")
+    add("--warmup", type=positive, default=1, help="runs of each way that are not timed (default: %(default)s)")
     add("--threads", type=positive, default=available_cores(), help="threads of torch (default: all cores)")
     add("--weights", type=Path, help="folder with FAMILYSCALE-seg.pt and -pose.pt (default: random weights)")
     add("--image", type=Path, help="image for predict (default: the bus.jpg that ultralytics brings)")
@@ -111,26 +111,29 @@ def random_contender(name: str, nc: int, image: Any, imgsz: int) -> Contender:
     network = type(model.model)(name, nc=nc, verbose=False)
     network.args, network.task = model.model.args, model.task
     model.model = network
-    settle(network)
+    settle(network, image, imgsz)
     network.fuse(verbose=False)
     common = {"imgsz": imgsz, "device": "cpu", "verbose": False}
     loose = model.predict(image, conf=1e-9, iou=1.0, max_det=CANDIDATES, **common)[0]
     return Contender(model=model, predict={**common, "conf": float(loose.boxes.conf.min()), "max_det": KEPT})
 
 
-def settle(network: Any) -> None:
-    """Give every BatchNorm the statistics of a noise image.
+def settle(network: Any, image: Any, imgsz: int) -> None:
+    """Give every BatchNorm the statistics of `image` (H, W, 3) and its mirror image at `imgsz` pixels.
 
-    With those that it starts with, activations fade from layer to layer into denormal numbers, which are slow on a CPU.
+    With those that it starts with, activations fade from layer to layer into denormal numbers, which are slow on a CPU;
+    with those of other pictures, scores saturate at 1, where no threshold separates them.
     """
+    import cv2
     import torch
 
+    x = torch.from_numpy(cv2.resize(image, (imgsz, imgsz))).permute(2, 0, 1).flip(0)[None] / 255
     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        network.train()(torch.rand(2, 3, 128, 128))
+        network.train()(torch.cat([x, x.flip(3)]))
     network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -216,6 +219,10 @@ def measure(family: str, scale: str, nc: int, image: Any, args: argparse.Namespa
         row[key] = {"one": first, "two": second, "ratio": first / second}
     row["forward"] = time_forward(one, two, args).summary()
     comparison, found = time_predict(one, two, image, args)
+    if not args.weights and not min(found):
+        raise RuntimeError(
+            f"{name}: random networks are to find {KEPT} objects each, found {found}; try other --image."
+        )
     row["predict"] = comparison.summary()
     row["objects"] = dict(zip(nets, found, strict=True))
     return row
@@ -234,11 +241,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         return f"{t['one_ms']:.1f} / {t['two_ms']:.1f} = **{t['ratio']:.2f}** {spread}"
 
     lines = [
-        f"| model | nc | parameters, M | GFLOPs at {FLOPS_SIZE} | forward, ms | predict, ms |",
-        "|---|--:|---|---|---|---|",
+        f"| model | nc | parameters, M | GFLOPs at {FLOPS_SIZE} | forward, ms | predict, ms | objects |",
+        "|---|--:|---|---|---|---|---|",
     ]
     for row in rows:
         cells = [cost(row, "parameters", 1e6), cost(row, "gflops"), times(row, "forward"), times(row, "predict")]
+        cells.append("{multitask} / {pose} + {seg}".format(**row["objects"]))
         lines.append(f"| {row['family']}{row['scale']} | {row['nc']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -248,7 +256,7 @@ def notes(settings: dict[str, Any], place: dict[str, Any]) -> str:
     return (
         "Each cell: one multitask network / stock pose + seg = ratio of the two; for times, medians "
         f"({settings['runs']} runs of each in turn after {settings['warmup']} to warm up), then quartiles [ ] and "
-        "range ( ) of the ratio over neighbouring runs.\n"
+        "range ( ) of the ratio over neighbouring runs; objects found in predict.\n"
         f"{place['cpu']}, {place['cores']} cores, {settings['threads']} threads; torch {place['torch']}, "
         f"ultralytics {place['ultralytics']}, Python {place['python']}, yolo-multitask {place['yolo_multitask']}. "
         f"Load average {place['load_before']} before, {place['load_after']} after. Input {settings['imgsz']}, "

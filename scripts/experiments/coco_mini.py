@@ -167,10 +167,11 @@ def train(kind: str, yamls: dict[str, Path], args: argparse.Namespace, tag: str)
         "epochs": args.epochs, "imgsz": args.imgsz, "batch": args.batch, "nbs": args.batch, "optimizer": "AdamW",
         "lr0": args.lr, "lrf": 0.05, "cos_lr": True, "warmup_epochs": 1.0, "warmup_bias_lr": 0.0, "weight_decay": 5e-4,
         "patience": 0, "val": False, "plots": False, "seed": args.seed, "close_mosaic": 0, "amp": False,
-        "project": str(args.out / "train"), "name": f"{tag}-{kind}", "exist_ok": True, "verbose": False, **(AUGMENT | {"mosaic": args.mosaic}),
+        "project": str(args.out / "train"), "exist_ok": True, "verbose": False, **AUGMENT,
     }  # fmt: skip
-    if args.epochs == 0:
-        common["epochs"] = 1
+    done = args.out / "train" / f"{tag}-{kind}" / "weights" / "last.pt"
+    if args.reuse and done.exists():
+        return MultiTaskYOLO(done).model.float()
     model = (
         YOLO(seg) if kind == "segment" else YOLO(pose) if kind == "pose" else MultiTaskYOLO("yolov8n-multitask.yaml")
     )
@@ -179,25 +180,20 @@ def train(kind: str, yamls: dict[str, Path], args: argparse.Namespace, tag: str)
     if kind == "multitask" and args.frozen_epochs:
         # The branch that stands on a foreign trunk learns alone first; everything else keeps its weights.
         kept = "pose" if args.first == "pose" else "segment"
-        common_first = common | {
-            "epochs": args.frozen_epochs,
-            "lr0": args.frozen_lr,
-            "mosaic": 0.5,
-            "name": f"{tag}-frozen",
-        }
+        alone = common | {"epochs": args.frozen_epochs, "lr0": args.frozen_lr, "mosaic": 0.5, "name": f"{tag}-frozen"}
         frozen = [
             *range(model.model.head.i),
             *(f"{model.model.head.i}.{part}" for part in ("cv2", "cv3", f"branches.{kept}")),
         ]
         teacher = [str(seg if kept == "pose" else pose)]
-        model.train(data=str(yamls[kind]), freeze=frozen, teachers=teacher, **common_first)
+        model.train(data=str(yamls[kind]), freeze=frozen, teachers=teacher, **alone)
         model = MultiTaskYOLO(args.out / "train" / f"{tag}-frozen" / "weights" / "last.pt")
     if args.epochs:
         extra = (
             {"teachers": [str(seg), str(pose)], "distill": args.distill} if kind == "multitask" and args.distill else {}
         )
-        model.train(data=str(yamls[kind]), **common, **extra)
-        model = type(model)(args.out / "train" / f"{tag}-{kind}" / "weights" / "last.pt")
+        model.train(data=str(yamls[kind]), name=f"{tag}-{kind}", **common, **extra)
+        model = type(model)(done)
     return model.model.float()
 
 
@@ -212,12 +208,12 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--folds", type=int, default=0, help="cross-validate on the training images")
     parser.add_argument("--only-fold", type=int, default=None)
-    parser.add_argument("--mosaic", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", choices=["seg", "pose"], default="seg", help="checkpoint that gives trunk and boxes")
     parser.add_argument("--distill", type=float, default=0.0, help="gain of the distillation from both checkpoints")
-    parser.add_argument("--frozen-epochs", type=int, default=0, help="epochs in which the foreign branch learns alone")
+    parser.add_argument("--frozen-epochs", type=int, default=0, help="epochs for the foreign branch alone")
     parser.add_argument("--frozen-lr", type=float, default=2e-3)
+    parser.add_argument("--reuse", action="store_true", help="take networks that an earlier call has trained")
     parser.add_argument("--kinds", nargs="+", default=["segment", "pose", "multitask"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
@@ -260,7 +256,8 @@ def main() -> None:
         for task, twin in (("detect", "segment"), ("segment", "segment"), ("pose", "pose")):
             if twin in pooled:
                 results["paired"][task] = bootstrap(pooled["multitask"], pooled[twin], task)
-    name = f"results-{args.imgsz}-{args.epochs}-{args.lr}-{args.first}-{args.distill}-{args.frozen_epochs}-{args.folds}.json"
+    settings = (args.imgsz, args.epochs, args.lr, args.first, args.distill, args.frozen_epochs, args.folds)
+    name = f"results-{'-'.join(map(str, settings))}.json"
     (args.out / name).write_text(json.dumps(results, indent=1))
     print(json.dumps(results["ap"]))
     print("task     multitask        twin             difference  90% interval       half-width")

@@ -10,10 +10,11 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -28,14 +29,15 @@ from yolo_multitask.data.convert.output import staged
 from yolo_multitask.data.labels import LabelSpec, read_labels
 from yolo_multitask.data.synthetic import WorldConfig, data_yaml, sequence_seeds, write_clip, write_dataset
 from yolo_multitask.engine.results import Results
-from yolo_multitask.metrics.multitask import ATTRIBUTES
 from yolo_multitask.model import MultiTaskYOLO
 from yolo_multitask.tasks import SPECS
 
 Image = NDArray[np.uint8]
 ZOOM = 2  # pictures are drawn larger than they were rendered, so that lines and letters do not hide the figures
 TILES_PER_ROW = 2  # pairs of truth and prediction beside each other in the contact sheet
-CAPTION = 26  # pixels above a tile
+CAPTION = 26  # pixels above a picture
+GAP = 8  # pixels between pairs
+MAX_THREADS = 4  # a step of this network is too short to be shared among more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +55,18 @@ class DemoConfig:
         batch: Frames a step.
         lr: Largest learning rate.
         warmup: Share of the steps in which the learning rate rises to `lr`; over the others it falls to 1% of it.
-        arguments: Further training arguments.
+        arguments: Further training arguments, beside and over `TRAINING`.
         pictures: Validation frames on the contact sheet.
         clip_frames: Frames of the clip.
     """
 
     world: WorldConfig = field(default_factory=WorldConfig)
-    train_sequences: int = 160
+    train_sequences: int = 256
     val_sequences: int = 24
     frames_per_sequence: int = 16
     model: str = "demo-multitask.yaml"
-    imgsz: int = 160
-    epochs: int = 8
+    imgsz: int = 128
+    epochs: int = 6
     batch: int = 16
     lr: float = 0.002
     warmup: float = 0.06
@@ -74,31 +76,33 @@ class DemoConfig:
 
 
 SHORT = DemoConfig()
-LONG = DemoConfig(train_sequences=480, epochs=12)
+LONG = DemoConfig(train_sequences=512, imgsz=160)
 
 # What both have in common. The frames are fresh and varied, so that of the augmentations only those are left that keep
 # the network from learning where in the picture things stand.
-TRAINING: dict[str, Any] = {
-    "device": "cpu",
-    "workers": 0,
-    "cache": "ram",
-    "amp": False,
-    "deterministic": False,
-    "rect": True,
-    "val": False,
-    "plots": False,
-    "patience": 0,
-    "optimizer": "AdamW",
-    "momentum": 0.9,
-    "warmup_epochs": 0,
-    "translate": 0.1,
-    "scale": 0.0,
-    "mosaic": 0.0,
-    "close_mosaic": 0,
-    "hsv_h": 0.0,
-    "hsv_s": 0.0,
-    "hsv_v": 0.0,
-}
+TRAINING: Mapping[str, Any] = MappingProxyType(
+    {
+        "device": "cpu",
+        "workers": 0,
+        "cache": "ram",
+        "amp": False,
+        "deterministic": False,
+        "rect": True,
+        "val": False,
+        "plots": False,
+        "patience": 0,
+        "optimizer": "AdamW",
+        "momentum": 0.9,
+        "warmup_epochs": 0,
+        "translate": 0.1,
+        "scale": 0.0,
+        "mosaic": 0.0,
+        "close_mosaic": 0,
+        "hsv_h": 0.0,
+        "hsv_s": 0.0,
+        "hsv_v": 0.0,
+    }
+)
 
 
 def run_demo(
@@ -151,8 +155,7 @@ def run_demo(
             "versions": _versions(),
             "threads": threads,
             "seed": seed,
-            "config": asdict(config),
-            "training": TRAINING,
+            "config": asdict(replace(config, arguments={**TRAINING, **config.arguments})),
         }
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         _settle(folder, out)
@@ -172,8 +175,7 @@ def metrics_table(metrics: dict[str, float], seconds: dict[str, float]) -> str:
     """
     columns = {"precision": "P", "recall": "R", "mAP50": "mAP50", "mAP50-95": "mAP50-95"}
     lines = [f"| | {' | '.join(columns.values())} |", f"|---|{'---:|' * len(columns)}"]
-    for task in ATTRIBUTES:
-        spec = SPECS[task]
+    for spec in SPECS.values():
         values = [metrics.get(f"metrics/{column}({spec.letter})") for column in columns]
         if None not in values:
             lines.append(f"| {spec.title} | {' | '.join(f'{value:.3f}' for value in values)} |")
@@ -197,15 +199,14 @@ def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 def _threads() -> Iterator[int]:
     """Give the number of threads to compute with; PyTorch's setting is restored in the end."""
     before = torch.get_num_threads()
-    asked = os.environ.get("OMP_NUM_THREADS", "")
     try:
-        yield int(asked) if asked.isdigit() and int(asked) else os.cpu_count() or 1
+        yield min(before, MAX_THREADS)
     finally:
         torch.set_num_threads(before)
 
 
 def _use_threads(model: Any, threads: int) -> None:
-    """Compute with `threads` threads; the host leaves one core idle whenever it selects the CPU, the half of two."""
+    """Compute with `threads` threads; the host leaves one core idle whenever it selects the CPU: half of two."""
     for event in ("on_pretrain_routine_start", "on_val_start", "on_predict_start"):
         model.add_callback(event, lambda _: torch.set_num_threads(threads))
 
@@ -233,9 +234,8 @@ def _train(folder: Path, data: Path, config: DemoConfig, seed: int, threads: int
     model = MultiTaskYOLO(config.model)
     _use_threads(model, threads)
     model.add_callback("on_train_batch_start", _schedule(config.warmup))
-    arguments = {**TRAINING, **config.arguments}
     model.train(
-        **arguments,
+        **{**TRAINING, **config.arguments},
         data=str(data),
         imgsz=config.imgsz,
         epochs=config.epochs,
@@ -300,13 +300,14 @@ def _draw_pictures(model: Any, folder: Path, config: DemoConfig) -> None:
     """Write the contact sheet: validation frames with the truth and, to its right, the prediction."""
     frames = sorted((folder / "data" / "images" / "val").rglob("*.jpg"))
     count = min(config.pictures, len(frames))
-    chosen = [frames[(2 * i + 1) * len(frames) // (2 * count)] for i in range(count)]
+    chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, count)]
     pairs = []
     for path in chosen:
         (found,) = _predict(model, path, config)
         name = f"{path.parent.name}/{path.name}"
-        tiles = (_tile(labelled_result(path, config.world), f"{name}: truth"), _tile(found, "prediction"))
-        pairs.append(np.hstack(tiles))
+        truth = _drawn(labelled_result(path, config.world), conf=False)
+        pair = np.hstack([_captioned(truth, f"{name}: truth"), _captioned(_drawn(found), "prediction")])
+        pairs.append(cv2.copyMakeBorder(pair, 0, GAP, 0, GAP, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
     blank = np.full_like(pairs[0], 255)
     pairs += [blank] * (-len(pairs) % TILES_PER_ROW)
     rows = [np.hstack(pairs[i : i + TILES_PER_ROW]) for i in range(0, len(pairs), TILES_PER_ROW)]
@@ -363,29 +364,36 @@ def labelled_result(path: Path, world: WorldConfig) -> Results:
     )
 
 
-def _tile(result: Results, caption: str) -> Image:
-    """Return a drawn result with a caption above it."""
-    head = np.full((CAPTION, result.orig_img.shape[1] * ZOOM, 3), 255, np.uint8)
+def _captioned(image: Image, caption: str) -> Image:
+    """Return a picture with a caption above it."""
+    head = np.full((CAPTION, image.shape[1], 3), 255, np.uint8)
     cv2.putText(head, caption, (6, CAPTION - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack([head, _drawn(result)])
+    return np.vstack([head, image])
 
 
-def _drawn(result: Results) -> Image:
-    """Return the picture of a result, enlarged `ZOOM` times, with boxes, masks and skeletons in a colour each."""
+def _drawn(result: Results, conf: bool = True) -> Image:
+    """Return the picture of a result, enlarged `ZOOM` times, with boxes, masks and skeletons.
+
+    Args:
+        result: What to draw; its masks are as large as its picture.
+        conf: Whether to write the confidence beside the class.
+    """
     image = cv2.resize(result.orig_img, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
-    large = Results(image, path=result.path, names=result.names)
-    if result.boxes is not None and len(result.boxes):
-        boxes = result.boxes.data.clone()
-        boxes[:, :4] *= ZOOM
-        large.update(boxes=boxes)
-        if result.masks is not None:
-            large.update(masks=result.masks.data.repeat_interleave(ZOOM, 1).repeat_interleave(ZOOM, 2))
-        if result.keypoints is not None:
-            points = result.keypoints.data.clone()
-            points[..., :2] *= ZOOM
-            large.keypoints = type(result.keypoints)(points, image.shape[:2])
-    drawn: Image = large.plot(color_mode="instance", line_width=2, font_size=8, kpt_radius=3)
-    return drawn
+    if result.boxes is None or not len(result.boxes):
+        return image
+    result = result[result.boxes.data[:, 0].argsort()]  # from left to right: truth and prediction get the same colours
+    boxes = result.boxes.data.clone()
+    boxes[:, :4] *= ZOOM
+    large = Results(image, path=result.path, names=result.names, boxes=boxes)
+    if result.masks is not None:
+        large.update(masks=result.masks.data.repeat_interleave(ZOOM, 1).repeat_interleave(ZOOM, 2))
+    drawn: Image = large.plot(conf=conf, color_mode="instance", line_width=2, font_size=8)
+    if result.keypoints is None:
+        return drawn
+    points = result.keypoints.data.clone()
+    points[..., :2] *= ZOOM
+    skeletons = Results(drawn, path=result.path, names=result.names, keypoints=points)
+    return np.asarray(skeletons.plot(line_width=2, kpt_radius=3), np.uint8)  # on top, in the host's colours per limb
 
 
 def _write_image(path: Path, image: Image) -> None:

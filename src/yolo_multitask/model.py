@@ -16,7 +16,13 @@ from yolo_multitask.configs import resolve_yaml
 from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.engine.trainer import MultiTaskTrainer
 from yolo_multitask.engine.validator import MultiTaskValidator
-from yolo_multitask.nn.network import MultiTaskModel, check_model_yaml, is_multitask_yaml, load_model_yaml
+from yolo_multitask.nn.network import (
+    MultiTaskModel,
+    check_model_yaml,
+    has_placeholder_names,
+    is_multitask_yaml,
+    load_model_yaml,
+)
 from yolo_multitask.tasks import DEFAULT_MODEL
 
 host.register()
@@ -105,13 +111,30 @@ class MultiTaskYOLO(YOLO):
         if self.task != host.TASK:
             super().load(weights)
             return self
-        self._check_is_pytorch_model()
+        host.require_network(self)
         listed = weights if isinstance(weights, (list, tuple)) else [weights]
-        self.model.load([host.load_network(w) if isinstance(w, (str, Path)) else w for w in listed])
+        networks = [host.load_network(w) if isinstance(w, (str, Path)) else w for w in listed]
+        if has_placeholder_names(self.model):
+            self._adopt(networks)
+        self.model.load(networks)
         self.overrides.pop("pretrained", None)
         self.ckpt, self.ckpt_path = {"model": self.model}, None  # training then starts from these weights
         self.predictor = None
         return self
+
+    def _adopt(self, networks: Sequence[Any]) -> None:
+        """Rebuild a model that stands as its YAML says for the classes of the first network and the keypoints of the
+        first that has any, so that their weights fit.
+        """
+        found = [n.get("ema") or n["model"] if isinstance(n, dict) else n for n in networks]
+        nc = len(getattr(found[0], "names", None) or self.model.names)
+        shapes = [tuple(n.kpt_shape) for n in found if getattr(n, "kpt_shape", None)]
+        kpt_shape = shapes[0] if shapes and "pose" in self.model.tasks else self.model.yaml.get("kpt_shape")
+        if nc == len(self.model.names) and kpt_shape in (None, tuple(self.model.yaml.get("kpt_shape") or ())):
+            return
+        old = self.model
+        self.model = MultiTaskModel(old.yaml, ch=old.yaml["channels"], nc=nc, kpt_shape=kpt_shape, verbose=False)
+        self.model.args, self.model.task = old.args, old.task
 
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
         """Train; see the host's `train`. `segment`, `pose` and `track` switch tasks on or off, `seg` is the mask
@@ -153,6 +176,15 @@ class MultiTaskYOLO(YOLO):
         """
         self._refuse_multitask("benchmark")
         return super().benchmark(*args, **kwargs)
+
+    def tune(self, *args: Any, **kwargs: Any) -> Any:
+        """Tune the hyperparameters of stock models through the host.
+
+        Raises:
+            NotImplementedError: For multitask models.
+        """
+        self._refuse_multitask("tune")
+        return super().tune(*args, **kwargs)
 
     def _refuse_multitask(self, mode: str) -> None:
         if self.task == host.TASK:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from support.models import make_batch, randomise, tiny_model, tiny_yaml
-from ultralytics.nn.tasks import PoseModel, SegmentationModel
+from ultralytics.nn.tasks import DetectionModel, PoseModel, SegmentationModel
 
 from yolo_multitask.losses import MultiTaskLoss
-from yolo_multitask.losses.distill import DistillLoss, box_size, keypoint_terms, mask_term, teachable
+from yolo_multitask.losses.distill import DistillLoss, box_size, keypoint_terms, mask_term
 
 
 def stock(kind: str, nc: int = 1) -> Any:
@@ -38,7 +38,7 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(kind: str) -> No
     student = tiny_model(tasks=(kind,), nc=1)
     student.load(teacher, verbose=False)
     student.eval()
-    loss = DistillLoss(student.head, student.args, [teacher])
+    loss = DistillLoss(student.head, student.args, {"t.pt": teacher})
     with torch.no_grad():
         raw = student(images())[1]
     same = loss(raw, images())
@@ -82,7 +82,7 @@ def test_terms_against_a_loop() -> None:
 
 
 def test_mask_term_is_relative_to_the_spread_of_the_prototypes() -> None:
-    proto = torch.randn(1, 4, 8, 8)
+    proto = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     raw = {"mask_coefficient": torch.zeros(1, 4, 3), "proto": proto + proto.std() * 0.5}
     taught = {"mask_coefficient": torch.zeros(1, 4, 3), "proto": proto}
     assert mask_term(raw, taught, torch.ones(1, 3)).item() == pytest.approx(0.25, rel=1e-3)
@@ -91,7 +91,7 @@ def test_mask_term_is_relative_to_the_spread_of_the_prototypes() -> None:
 
 
 def test_gradient_reaches_the_student_and_not_the_teachers() -> None:
-    teachers = [stock("segment"), stock("pose")]
+    teachers = {"seg.pt": stock("segment"), "pose.pt": stock("pose")}
     student = tiny_model(nc=1).train()
     criterion = MultiTaskLoss(student, teachers)
     batch = make_batch()
@@ -101,8 +101,8 @@ def test_gradient_reaches_the_student_and_not_the_teachers() -> None:
     loss[-1].backward()
     for task in ("segment", "pose"):
         assert all(p.grad.abs().sum() > 0 for p in student.head.branches[task].convs.parameters())
-    assert all(p.grad is None for t in teachers for p in t.parameters())
-    assert not any(t.training for t in teachers)
+    assert all(p.grad is None for t in teachers.values() for p in t.parameters())
+    assert not any(t.training for t in teachers.values())
 
 
 def test_without_teachers_there_is_no_term() -> None:
@@ -110,10 +110,58 @@ def test_without_teachers_there_is_no_term() -> None:
     assert "dist_loss" not in student(make_batch())[1]
 
 
-def test_each_task_is_taught_once_and_only_in_its_own_shape() -> None:
+def test_each_task_is_taught_once() -> None:
     student = tiny_model(nc=1)
-    loss = DistillLoss(student.head, student.args, [stock("pose"), tiny_model(nc=3)])
+    loss = DistillLoss(student.head, student.args, {"a.pt": stock("pose"), "b.pt": tiny_model(nc=3)})
     assert [tasks for _, tasks in loss.teachers] == [("pose",), ("segment",)]
-    assert teachable(stock("pose").model[-1], tiny_model(kpt_shape=(5, 3)).head) == []
-    with pytest.raises(ValueError, match=r"has no task of the model \(detect, segment, pose\)"):
-        DistillLoss(student.head, student.args, [stock("pose"), stock("pose")])
+    with pytest.raises(ValueError, match="Teacher 'b.pt' cannot teach.*'pose' is taught by a.pt already"):
+        DistillLoss(student.head, student.args, {"a.pt": stock("pose"), "b.pt": stock("pose")})
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "reason"),
+    [
+        ({"kpt_shape": (5, 3)}, lambda: stock("pose"), r"its kpt_shape is \(17, 3\), the model's \(5, 3\)"),
+        ({"tasks": ("segment",)}, lambda: stock("pose"), "the model has no 'pose'"),
+        ({}, lambda: DetectionModel("yolov8n.yaml", verbose=False), "its head is Detect"),
+        ({}, lambda: SegmentationModel("yolo26n-seg.yaml", verbose=False), "its head is Segment26"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_with_the_reason(student: Any, teacher: Any, reason: str) -> None:
+    model = tiny_model(nc=1, **student)
+    with pytest.raises(ValueError, match=f"Teacher 'x.pt' cannot teach this model: .*{reason}"):
+        DistillLoss(model.head, model.args, {"x.pt": teacher()})
+
+
+def test_a_teacher_that_sees_nothing_teaches_no_keypoints() -> None:
+    teacher = stock("pose")
+    for level in teacher.model[-1].cv3:
+        level[-1].bias.data.fill_(-20.0)
+    student = tiny_model(nc=1).train()
+    raw = student(images())
+    loss = DistillLoss(student.head, student.args, {"t.pt": teacher})(raw, images())
+    assert loss == 0
+    loss.backward()
+    assert all((p.grad == 0).all() for p in student.head.branches["pose"].parameters() if p.grad is not None)
+
+
+def test_gradcheck() -> None:
+    generator = torch.Generator().manual_seed(3)
+
+    def rand(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    taught = {
+        "kpts": rand(1, 6, 3),
+        "boxes": rand(1, 64, 3),
+        "mask_coefficient": rand(1, 4, 3),
+        "proto": rand(1, 4, 5, 5),
+    }
+    weight = torch.tensor([[0.2, 0.5, 1.0]], dtype=torch.float64)
+    kpts, coefficients, proto = (rand(*s).requires_grad_() for s in ((1, 6, 3), (1, 4, 3), (1, 4, 5, 5)))
+    assert torch.autograd.gradcheck(lambda k: keypoint_terms(k, taught, weight, (2, 3), 16), (kpts,), fast_mode=True)
+    assert torch.autograd.gradcheck(
+        lambda c, p: mask_term({"mask_coefficient": c, "proto": p}, taught, weight),
+        (coefficients, proto),
+        fast_mode=True,
+    )

@@ -10,7 +10,8 @@ import torch
 from support.losses import make_assignment, make_raw
 from support.models import make_batch, tiny_model
 
-from yolo_multitask.losses.pose import PoseLoss, keypoint_losses, keypoint_sigmas
+from yolo_multitask.losses.pose import PoseLoss, keypoint_losses
+from yolo_multitask.metrics.pose import oks_sigmas
 
 ARGS = SimpleNamespace(pose=3.0, kobj=2.0)
 
@@ -22,7 +23,7 @@ def head(kpt_shape: tuple[int, int] = (17, 3)) -> SimpleNamespace:
 
 def reference(raw: dict, keypoints: torch.Tensor, only: set[int], size: int = 64) -> tuple[float, float]:
     """Compute location and visibility losses with loops over instances and keypoints."""
-    assigned, sigmas = make_assignment(size), keypoint_sigmas((17, 3)).tolist()
+    assigned, sigmas = make_assignment(size), oks_sigmas((17, 3)).tolist()
     location, visibility, count = 0.0, 0.0, 0
     for image, anchor in assigned.fg_BA.nonzero().tolist():
         instance = int(assigned.instance_BA[image, anchor])
@@ -110,7 +111,7 @@ def test_nothing_labelled_and_nothing_assigned_give_a_connected_zero() -> None:
 
 def test_gradcheck() -> None:
     raw, batch, assigned = make_raw(), make_batch(dtype=torch.float64), make_assignment()
-    sigmas = keypoint_sigmas((17, 3)).double()
+    sigmas = torch.from_numpy(oks_sigmas((17, 3))).double()
 
     def losses(kpts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return keypoint_losses(kpts.unflatten(1, (17, 3)), batch["keypoints"], assigned.fg_BA, assigned, sigmas)
@@ -118,13 +119,13 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(losses, (raw["kpts"],), fast_mode=True)
 
 
-def test_sigmas() -> None:
-    assert keypoint_sigmas((5, 2)).tolist() == pytest.approx([0.2] * 5)
-    assert len(keypoint_sigmas((17, 3))) == 17
-    assert keypoint_sigmas((2, 3), [0.1, 0.2]).tolist() == pytest.approx([0.1, 0.2])
-    for bad in ([0.1], [0.1, -1.0]):
-        with pytest.raises(ValueError, match="must be 2 positive values"):
-            keypoint_sigmas((2, 3), bad)
+def test_sigmas_are_those_of_the_metric() -> None:
+    for kpt_shape, given in (((5, 2), None), ((17, 3), None), ((2, 3), [0.1, 0.2])):
+        sigmas = PoseLoss(head(kpt_shape), ARGS, given).sigmas
+        assert sigmas.dtype == torch.float32
+        torch.testing.assert_close(sigmas.double(), torch.from_numpy(oks_sigmas(kpt_shape, given)).double())
+    with pytest.raises(ValueError, match="must be 2 positive numbers"):
+        PoseLoss(head((2, 3)), ARGS, [0.1])
 
 
 def test_model_passes_its_own_sigmas() -> None:

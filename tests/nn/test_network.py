@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from support.models import make_batch, randomise, tiny_model, tiny_yaml
 
 from yolo_multitask import MultiTaskYOLO
@@ -147,12 +148,41 @@ def test_load_from_another_set_of_tasks_reports_what_stays_fresh() -> None:
 
 
 def test_load_of_another_keypoint_shape_keeps_what_fits() -> None:
-    source, target = tiny_model(kpt_shape=(4, 3), nc=1), tiny_model(kpt_shape=(6, 2), nc=1)
-    report = target.load(source, verbose=False)
-    _, taken, total = report.parts["pose"]
-    assert 0 < taken <= total
+    def model(kpt_shape: tuple[int, int]) -> MultiTaskModel:
+        return MultiTaskModel("yolov8n-multitask.yaml", kpt_shape=kpt_shape, nc=1, verbose=False)
+
+    source, target = model((4, 3)), model((5, 2))
+    report = target.load(source, verbose=False)  # the branch is 16 channels wide in both, but for its last layer
+    assert report.parts["pose"][1:] == (30, 36)
+    assert report.partial == ["pose"]
     rows = target.eval()(torch.rand(1, 3, 64, 64))[0][0]
-    assert rows.shape[1] == 4 + 1 + 12 + 32
+    assert rows.shape[1] == 4 + 1 + 10 + 32
+    assert model((9, 3)).load(source, verbose=False).fresh == ["pose"]  # another width: nothing fits
+
+
+def test_a_model_from_yaml_takes_over_classes_and_keypoints(tmp_path: Path) -> None:
+    pose, seg = tiny_model(tasks=("pose",), kpt_shape=(5, 3), nc=1), tiny_model(tasks=("segment",), nc=3)
+    pose.names, seg.names = {0: "person"}, {0: "cat", 1: "person", 2: "dog"}
+    randomise(pose)
+    (tmp_path / "small-multitask.yaml").write_text(yaml.safe_dump(tiny_yaml()))
+    merged = MultiTaskYOLO(tmp_path / "small-multitask.yaml").load([pose, seg])
+    assert merged.names == {0: "person"}
+    assert merged.model.kpt_shape == [5, 3]
+    assert merged.model.yaml["nc"] == 1
+    for key, value in pose.head.branches["pose"].state_dict().items():
+        assert torch.equal(merged.model.head.branches["pose"].state_dict()[key], value)
+    for key, value in pose.head.cv3.state_dict().items():
+        assert torch.equal(merged.model.head.cv3.state_dict()[key], value)
+
+
+def test_a_merged_model_is_no_longer_called_after_one_file(tmp_path: Path) -> None:
+    first, second = tiny_model(nc=1), tiny_model(nc=1)
+    first.pt_path, second.pt_path = "first.pt", "second.pt"
+    merged = tiny_model(nc=1)
+    merged.load([first, second], verbose=False)
+    target = tiny_model(nc=1)
+    assert {name for name, _, _ in target.load(merged, verbose=False).parts.values()} == {"yolov8n-multitask.yaml"}
+    assert {name for name, _, _ in target.load(first, verbose=False).parts.values()} == {"first.pt"}
 
 
 def test_load_of_another_architecture_is_refused() -> None:
@@ -164,7 +194,7 @@ def test_load_of_another_architecture_is_refused() -> None:
 def test_errors_name_the_fix() -> None:
     with pytest.raises(FileNotFoundError, match="Did you mean 'yolov8n-multitask.yaml'"):
         MultiTaskModel("yolov8n-mulitask.yaml")
-    with pytest.raises(ValueError, match="'kpt_shape' must be"):
+    with pytest.raises(ValueError, match="kpt_shape: expected"):
         tiny_model(kpt_shape=(17, 4))
     with pytest.raises(ValueError, match="Unknown task 'poses'.*Did you mean 'pose'"):
         tiny_model(tasks=("poses",))

@@ -8,7 +8,7 @@ by the teacher's scores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,34 +25,30 @@ HUBER = 0.05  # keypoint error, in units of the object's size, from which the lo
 class DistillLoss:
     """The sum of the teachers' losses, each for the tasks that it is the first to have."""
 
-    def __init__(self, head: MultiTask, args: Any, teachers: Sequence[nn.Module]) -> None:
+    def __init__(self, head: MultiTask, args: Any, teachers: Mapping[str, nn.Module]) -> None:
         """Match teachers to branches.
 
         Args:
             head: The student's head.
-            args: Training arguments; `distill` is the gain of the sum, `pose`, `kobj`, `seg`, `cls` those of its parts.
-            teachers: Networks whose heads have the student's strides.
+            args: Training arguments; `distill` is the gain of the sum, `pose`, `kobj`, `seg` those of its parts.
+            teachers: Networks by what to call them in a message; they are set to evaluation mode.
 
         Raises:
-            ValueError: If a teacher has other strides, or nothing that the student has.
+            ValueError: If a teacher cannot teach this student; says why.
         """
-        self.args, self.reg_max = args, head.reg_max
+        self.args = args
         self.teachers: list[tuple[nn.Module, tuple[str, ...]]] = []
-        taken: set[str] = set()
-        for teacher in teachers:
-            theirs = teacher.model[-1]  # type: ignore[index, union-attr]
-            if theirs.stride.tolist() != head.stride.tolist():
-                raise ValueError(
-                    f"A teacher has strides {theirs.stride.tolist()}, the model {head.stride.tolist()}; "
-                    "they must be the same."
-                )
-            tasks = tuple(t for t in teachable(theirs, head) if t not in taken)
+        taken: dict[str, str] = {}
+        for name, teacher in teachers.items():
+            fitting, reasons = match(teacher.model[-1], head)  # type: ignore[index]
+            reasons += [f"'{t}' is taught by {taken[t]} already" for t in fitting if t in taken]
+            tasks = tuple(t for t in fitting if t not in taken)
             if not tasks:
                 raise ValueError(
-                    f"A teacher ({type(theirs).__name__}) has no task of the model ({', '.join(head.tasks)}) that the "
-                    "teachers before it do not teach already. Leave it out."
+                    f"Teacher '{name}' cannot teach this model: {'; '.join(reasons)}. Leave it out of 'teachers', "
+                    "or use a stock segment or pose checkpoint, or a multitask one, with the same strides and shapes."
                 )
-            taken |= set(tasks)
+            taken |= dict.fromkeys(tasks, name)
             self.teachers.append((teacher.eval().requires_grad_(False), tasks))
 
     def __call__(self, raw: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
@@ -69,31 +65,49 @@ class DistillLoss:
             scores_BA = taught["scores"].sigmoid().amax(1)
             weight_BA = scores_BA * (scores_BA > SEEN)
             if "pose" in tasks:
-                kpt_shape = teacher.model[-1].kpt_shape  # type: ignore[index, union-attr]
-                place, visibility = keypoint_terms(raw["kpts"], taught, weight_BA, tuple(kpt_shape), self.reg_max)
+                theirs = teacher.model[-1]  # type: ignore[index]
+                shape = keypoints_of(theirs)
+                assert shape is not None
+                place, visibility = keypoint_terms(raw["kpts"], taught, weight_BA, shape, theirs.reg_max)
                 total = total + self.args.pose * place + self.args.kobj * visibility
             if "segment" in tasks:
                 total = total + self.args.seg * mask_term(raw, taught, weight_BA)
         return total * self.args.distill
 
 
-def teachable(teacher: nn.Module, student: MultiTask) -> list[str]:
-    """Return the tasks that a teacher's head can teach the student's: those of the same shape."""
-    tasks = []
-    branches = dict(student.branches.items())
-    if "segment" in branches:
-        nm = teacher.nm if isinstance(teacher, Segment) else None
-        if isinstance(teacher, MultiTask) and "segment" in teacher.branches:
-            nm = teacher.branches["segment"].columns
-        if nm == branches["segment"].columns:
-            tasks.append("segment")
-    if "pose" in branches:
-        shape = tuple(teacher.kpt_shape) if isinstance(teacher, Pose) else None
-        if isinstance(teacher, MultiTask) and "pose" in teacher.branches:
-            shape = teacher.branches["pose"].kpt_shape
-        if shape == branches["pose"].kpt_shape:
-            tasks.append("pose")
-    return tasks
+def match(teacher: Any, student: MultiTask) -> tuple[list[str], list[str]]:
+    """Return the tasks that a teacher's head can teach the student's, and why it cannot teach the others."""
+    if type(teacher) not in (Segment, Pose, MultiTask):
+        return [], [f"its head is {type(teacher).__name__}, not Segment, Pose or MultiTask"]
+    if teacher.stride.tolist() != student.stride.tolist():
+        return [], [f"its strides are {teacher.stride.tolist()}, the model's {student.stride.tolist()}"]
+    branches: dict[str, Any] = dict(student.branches.items())
+    tasks, reasons = [], []
+    for task, theirs, ours, what in (
+        ("segment", masks_of(teacher), branches["segment"].columns if "segment" in branches else None, "masks"),
+        ("pose", keypoints_of(teacher), branches["pose"].kpt_shape if "pose" in branches else None, "kpt_shape"),
+    ):
+        if ours is None or theirs is None:
+            reasons.append(f"{'the model' if ours is None else 'the teacher'} has no '{task}'")
+        elif theirs != ours:
+            reasons.append(f"its {what} is {theirs}, the model's {ours}")
+        else:
+            tasks.append(task)
+    return tasks, reasons
+
+
+def masks_of(head: Any) -> int | None:
+    """Return the number of mask prototypes of a head, None without a mask branch."""
+    if isinstance(head, MultiTask):
+        return head.branches["segment"].columns if "segment" in head.branches else None
+    return head.nm if isinstance(head, Segment) else None
+
+
+def keypoints_of(head: Any) -> tuple[int, int] | None:
+    """Return the keypoint shape (K, D) of a head, None without a keypoint branch."""
+    if isinstance(head, MultiTask):
+        return head.branches["pose"].kpt_shape if "pose" in head.branches else None
+    return (int(head.kpt_shape[0]), int(head.kpt_shape[1])) if isinstance(head, Pose) else None
 
 
 def keypoint_terms(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -36,12 +36,12 @@ class MultiTaskLoss:
         losses: Branch losses by task, each called with the raw outputs, the assignment and the batch.
     """
 
-    def __init__(self, model: Any, teachers: Sequence[nn.Module] = ()) -> None:
+    def __init__(self, model: Any, teachers: Mapping[str, nn.Module] | None = None) -> None:
         """Build the losses of the tasks that `model` trains: `model.args.tasks`, or all that it has.
 
         Args:
             model: A de-paralleled multitask model with `args` attached.
-            teachers: Networks to distil from.
+            teachers: Networks to distil from, by what to call them in a message.
 
         Raises:
             ValueError: If a teacher does not fit the model.

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from ultralytics.utils.loss import KeypointLoss
-from ultralytics.utils.metrics import OKS_SIGMA
 
 from yolo_multitask.losses.detect import Assignment
+from yolo_multitask.metrics.pose import oks_sigmas
 
 
 class PoseLoss:
@@ -27,7 +27,7 @@ class PoseLoss:
         """
         self.kpt_shape = head.branches["pose"].kpt_shape  # type: ignore[index, union-attr]
         self.gain, self.visibility_gain = args.pose, args.kobj
-        self.sigmas = keypoint_sigmas(self.kpt_shape, sigmas)
+        self.sigmas = torch.from_numpy(oks_sigmas(self.kpt_shape, sigmas)).float()
 
     def __call__(
         self, raw: dict[str, torch.Tensor], assigned: Assignment, batch: dict[str, Any]
@@ -80,18 +80,3 @@ def keypoint_losses(
     if predicted_PKD.shape[-1] == 2:
         return location, predicted_PKD.sum() * 0.0
     return location, F.binary_cross_entropy_with_logits(predicted_PKD[..., 2], visible_PK.to(predicted_PKD.dtype))
-
-
-def keypoint_sigmas(kpt_shape: tuple[int, int], sigmas: Any = None) -> torch.Tensor:
-    """Return the standard deviations of the keypoints, float (K,).
-
-    Raises:
-        ValueError: If `sigmas` is given but is not K positive values.
-    """
-    count = kpt_shape[0]
-    if sigmas is None:
-        return torch.from_numpy(OKS_SIGMA).float() if tuple(kpt_shape) == (17, 3) else torch.ones(count) / count
-    given = torch.as_tensor(sigmas, dtype=torch.float32).flatten()
-    if len(given) != count or not bool((given > 0).all()):
-        raise ValueError(f"'kpt_oks_sigmas' must be {count} positive values, got {given.tolist()}.")
-    return given

@@ -17,7 +17,8 @@ from ultralytics.utils.ops import make_divisible
 from yolo_multitask import host
 from yolo_multitask.args import check_tasks
 from yolo_multitask.configs import config_names, resolve_yaml
-from yolo_multitask.nn.heads.multitask import MultiTask, check_kpt_shape
+from yolo_multitask.data.spec import check_kpt_shape
+from yolo_multitask.nn.heads.multitask import MultiTask
 from yolo_multitask.nn.transfer import TransferReport, count_parts, load_branches
 
 HEADS = {"MultiTask": MultiTask}
@@ -130,11 +131,13 @@ class MultiTaskModel(DetectionModel):
             )
         super().load(first, verbose=False)
         names: dict[int, str] = getattr(first, "names", {})
-        if len(names) == len(self.names) and self.names == {i: str(i) for i in self.names}:
-            self.names = dict(names)  # a model built from YAML has placeholder names
+        if len(names) == len(self.names) and has_placeholder_names(self):
+            self.names = dict(names)
         counts = count_parts(self.state_dict(), state, self.head.i, self.names, names)
         parts = {part: (name, *count) for part, count in counts.items()}
         report = TransferReport({**parts, **load_branches(self.head, sources)})
+        if len(sources) > 1:
+            self.pt_path = None  # merged: no longer the weights of one file
         if verbose:
             LOGGER.info(f"Loaded into {self._describe()}:\n{report}")
         return report
@@ -147,6 +150,11 @@ class MultiTaskModel(DetectionModel):
         from yolo_multitask.losses import MultiTaskLoss
 
         return MultiTaskLoss(self)
+
+
+def has_placeholder_names(model: Any) -> bool:
+    """Return whether a model's classes are called "0", "1", ..., as those of one built from YAML are."""
+    return bool(model.names == {i: str(i) for i in range(len(model.names))})
 
 
 def load_model_yaml(name: str | Path) -> dict[str, Any]:

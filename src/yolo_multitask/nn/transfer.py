@@ -26,6 +26,11 @@ class TransferReport:
     parts: dict[str, tuple[str, int, int]] = field(default_factory=dict)
 
     @property
+    def partial(self) -> list[str]:
+        """Parts that took some of their tensors only."""
+        return [part for part, (_, taken, total) in self.parts.items() if 0 < taken < total]
+
+    @property
     def fresh(self) -> list[str]:
         """Parts that took nothing and keep their initial weights."""
         return [part for part, (_, taken, _) in self.parts.items() if taken == 0]
@@ -55,7 +60,7 @@ def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> 
     """
     parts = {}
     for task, branch in head.branches.items():
-        own = branch.state_dict()
+        own = weights_of(branch)
         parts[task] = ("", 0, len(own))
         for name, source in sources:
             state = branch_state(branch, source)
@@ -66,6 +71,11 @@ def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> 
             parts[task] = (name, len(fitting), len(own))
             break
     return parts
+
+
+def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state of a module without the BatchNorm step counters, which say nothing about what was learned."""
+    return {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
 def branch_state(branch: Any, source: nn.Module) -> dict[str, torch.Tensor]:
@@ -105,7 +115,7 @@ def count_parts(
     taken = {"trunk": 0, "box/cls": 0}
     total = {"trunk": 0, "box/cls": 0}
     for key, value in own.items():
-        if key.startswith(f"{prefix}branches."):
+        if key.startswith(f"{prefix}branches.") or key.endswith("num_batches_tracked"):
             continue
         part = "box/cls" if key.startswith(prefix) else "trunk"
         total[part] += 1

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from ultralytics.nn.modules.head import Detect
 
+from yolo_multitask import host
 from yolo_multitask.args import check_tasks
+from yolo_multitask.data.spec import check_kpt_shape
 from yolo_multitask.nn.branches import Branch, PoseBranch, SegmentBranch
-from yolo_multitask.tasks import RowLayout
+from yolo_multitask.tasks import SPECS, RowLayout
 
 
 class MultiTask(Detect):
@@ -71,8 +73,8 @@ class MultiTask(Detect):
     @property
     def layout(self) -> RowLayout:
         """Where the values of an output row stand, for the active tasks."""
-        columns = {t: b.columns for t, b in self.branches.items() if t in self.active}
-        return RowLayout(nc=self.nc, nk=columns.get("pose", 0), nm=columns.get("segment", 0))
+        columns = {str(SPECS[t].columns): b.columns for t, b in self.branches.items() if t in self.active}
+        return RowLayout(nc=self.nc, **columns)
 
     @property
     def running(self) -> dict[str, Branch]:
@@ -100,22 +102,7 @@ class MultiTask(Detect):
             raw.update(branch(x))
         if self.training:
             return raw
-        y = super()._inference(raw)  # boxes and scores; sets the anchors that the branches decode with
+        y = host.decode_boxes(self, raw)
         y = torch.cat([y, *(b.decode(raw, self.anchors, self.strides) for b in running.values())], 1)
         out = (y, raw["proto"]) if "proto" in raw else y
         return out if self.export else (out, raw)
-
-
-def check_kpt_shape(kpt_shape: Any) -> tuple[int, int]:
-    """Return `kpt_shape` as (K, D).
-
-    Raises:
-        ValueError: If it is not two integers, the number of keypoints (at least 1) and 2 or 3.
-    """
-    ok = isinstance(kpt_shape, (list, tuple)) and len(kpt_shape) == 2 and all(type(v) is int for v in kpt_shape)
-    if not ok or kpt_shape[0] < 1 or kpt_shape[1] not in (2, 3):
-        raise ValueError(
-            "'kpt_shape' must be [number of keypoints, 2 for x,y or 3 for x,y,visibility], such as [17, 3]; "
-            f"got {kpt_shape!r}."
-        )
-    return int(kpt_shape[0]), int(kpt_shape[1])
