@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from yolo_multitask.args import check_tasks, full_cfg, host_cfg, normalise, own_cfg, select_tasks
+from yolo_multitask.args import (
+    check_tasks,
+    fill_from_cfg,
+    from_file,
+    full_cfg,
+    host_cfg,
+    merge,
+    normalise,
+    own_cfg,
+    select_tasks,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,7 +26,10 @@ from yolo_multitask.args import check_tasks, full_cfg, host_cfg, normalise, own_
         ({"pose": True}, {"switches": {"pose": True}}),
         ({"pose": False}, {"switches": {"pose": False}}),
         ({"pose": 20.0}, {"pose": 20.0, "switches": {"pose": True}}),
-        ({"pose": 12.0}, {"pose": 12.0}),
+        ({"pose": 12.0}, {"pose": 12.0, "switches": {"pose": True}}),
+        ({"pose": 12.0, "switches": {}}, {"pose": 12.0, "switches": {}}),
+        ({"task": "segment"}, {"task": "multitask", "label_task": "segment"}),
+        ({"task": "multitask"}, {"task": "multitask"}),
         ({"pose": None}, {}),
         ({"segment": False, "track": True}, {"switches": {"segment": False, "track": True}}),
         ({"segment": None}, {}),
@@ -26,6 +40,46 @@ from yolo_multitask.args import check_tasks, full_cfg, host_cfg, normalise, own_
 def test_normalise(given: dict[str, Any], expected: dict[str, Any]) -> None:
     assert normalise(given) == expected
     assert normalise(normalise(given)) == expected
+
+
+def test_a_full_configuration_switches_nothing() -> None:
+    assert "switches" not in normalise({"pose": 12.0}, typed=False)
+    assert "pose" not in normalise({"pose": 12.0}, typed=False), "so that it switches nothing afterwards either"
+    assert normalise({"pose": 20.0}, typed=False)["switches"] == {"pose": True}
+    assert normalise(full_cfg(), typed=False)["switches"] == {}
+    assert normalise(full_cfg())["switches"] == {}, "it was normalised before: DDP, validation during training"
+
+
+def test_a_configuration_file_says_what_is_not_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "args.yaml"
+    assert from_file({"pose": 12.0, "seg": 7.5, "switches": {}, "tasks": None, "epochs": 3}, file) == {"epochs": 3}
+    assert from_file({"pose": True, "segment": False}, file) == {"switches": {"pose": True, "segment": False}}
+    run = {**full_cfg(), "tasks": ["detect", "pose"], "pose": 20.0, "save_dir": str(tmp_path), "task": "multitask"}
+    found = from_file(run, file)
+    assert found["switches"] == {"segment": False, "pose": True}
+    assert found["pose"] == 20.0
+    assert not {"tasks", "save_dir", "seg", "labels"} & found.keys()
+    assert from_file({"save_dir": "elsewhere"}, file) == {"save_dir": "elsewhere"}
+    with pytest.raises(ValueError, match="Unknown task 'posee'"):
+        from_file({"tasks": ["posee"]}, file)
+
+
+def test_what_is_typed_goes_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("segment: false\npose: true\nseg: 7.5\nmodel: other.pt\nepochs: 3\n")
+    assert merge({"switches": {"pose": True}, "epochs": 3}, {"switches": {"segment": True}, "epochs": 1}) == {
+        "switches": {"pose": True, "segment": True},
+        "epochs": 1,
+    }
+    given = fill_from_cfg({"cfg": str(file), "segment": True, "epochs": 1})
+    host_reads = {"segment": False, "pose": True, "seg": 7.5, "model": "other.pt", "epochs": 3}
+    assert normalise({**host_reads, **given}) == {
+        "cfg": str(file),
+        "model": "other.pt",  # which the host replaces by the model at hand
+        "switches": {"segment": True, "pose": True},
+        "seg": 7.5,
+        "epochs": 1,
+    }
 
 
 def test_a_switch_never_overwrites_a_gain() -> None:
@@ -48,8 +102,10 @@ def test_select_tasks() -> None:
     assert select_tasks({}, have, "model") == have
     assert select_tasks({"pose": False}, have, "model") == ("detect", "segment")
     assert select_tasks({}, (), "model") == ("detect",)
-    with pytest.raises(ValueError, match="'pose=True' was asked for, but data 'x.yaml' has only: detect, segment"):
+    with pytest.raises(ValueError, match=r"but data 'x.yaml' has only: detect, segment\. Leave out 'pose=True'\.$"):
         select_tasks({"pose": True}, ("segment",), "data 'x.yaml'")
+    with pytest.raises(ValueError, match=r"Leave out 'pose=True', or label it\.$"):
+        select_tasks({"pose": True}, (), "data", {"pose": "label it"})
 
 
 def test_check_tasks() -> None:

@@ -344,7 +344,7 @@ def test_head_line(line: Any, reason: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        ({"kpt_shape": [17]}, r"'kpt_shape' must be \[number of keypoints.* got \[17\]"),
+        ({"kpt_shape": [17]}, r"kpt_shape: expected \[K, D\] .* found \[17\]"),
         ({"tasks": ["posee"]}, "Unknown task 'posee'.* Did you mean 'pose'"),
         ({"nc": "many"}, "whole number of 1 or more as 'nc', got 'many'"),
         ({"scale": "q"}, "Scale 'q' is not in the model YAML; it has n"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
 import torch
-from support.models import tiny_model
+from support.models import make_batch, tiny_model
+from ultralytics.utils.metrics import Metric
 
+from yolo_multitask.data.spec import LABEL_KEYS
 from yolo_multitask.losses import MultiTaskLoss
+from yolo_multitask.metrics.multitask import MultiTaskMetrics
 from yolo_multitask.nn.branches import BRANCHES
 from yolo_multitask.tasks import BRANCH_TASKS, SPECS, TASKS, RowLayout
 
@@ -29,9 +33,32 @@ def test_each_stage_has_a_file_of_the_tasks_name(task: str) -> None:
 
 
 def test_row_layout_covers_the_row_without_gap_or_overlap() -> None:
-    layout = RowLayout(nc=3, nk=51, nm=32)
+    layout = RowLayout(nc=3, nk=51, nm=32, ne=16, nb=4)
     assert (layout.kpt, layout.mask) == (slice(6, 57), slice(57, 89))
-    assert 6 + layout.extra == layout.mask.stop
+    assert (layout.embed, layout.next) == (slice(89, 105), slice(105, 109))
+    assert 6 + layout.extra == layout.next.stop
+    nothing = RowLayout(nc=3)
+    assert {(s.start, s.stop) for s in (nothing.kpt, nothing.mask, nothing.embed, nothing.next)} == {(6, 6)}
+
+
+@pytest.mark.parametrize("task", list(SPECS))
+def test_a_spec_names_what_is_there(task: str) -> None:
+    spec = SPECS[task]
+    assert spec.name == task
+    assert spec.label in ("box", *LABEL_KEYS)
+    assert isinstance(getattr(MultiTaskMetrics(), spec.metric), Metric)
+    assert (spec.columns is None, spec.flag is None) == (task not in BRANCHES,) * 2
+    model = tiny_model()
+    if task in BRANCHES:
+        width = getattr(model.head.layout, spec.columns)
+        assert width == model.head.branches[task].columns > 0
+        assert replace(RowLayout(nc=1), **{spec.columns: width}).extra == width
+    batch = make_batch()
+    assert spec.flag is None or batch[spec.flag].dtype == torch.bool
+    items = MultiTaskLoss(model)(model.train()(batch["img"]), batch)[1]
+    assert set(spec.losses) <= set(items)
+    assert set(spec.raw) <= set(model(batch["img"]))
+    assert all(hasattr(model.args, gain) for gain in spec.gains)
 
 
 def test_row_layout_agrees_with_the_head() -> None:

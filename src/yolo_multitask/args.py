@@ -3,7 +3,8 @@
 A switch (`segment=`, `pose=`, `track=`) is on, off or unset. In Ultralytics' configuration `pose` is the float gain
 of the pose loss: here a bool is the switch and a number is the gain, which also switches the task on. A switch never
 overwrites a gain. `normalise` separates the two once, before the host's type checks see them; `args.tasks` then
-holds the resolved list.
+holds the resolved list. A configuration file holds every argument, typed or not, so there a gain that equals the
+host's default says nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from yolo_multitask.tasks import SPECS, TASKS
+from yolo_multitask.tasks import BRANCH_TASKS, SPECS, TASK, TASKS
 
 SWITCHES = ("segment", "pose", "track")
 DEFAULTS: dict[str, Any] = {
@@ -23,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "teachers": None,  # checkpoints to distil from: each branch also learns from the first that has it
     "distill": 1.0,  # gain of the distillation loss
     "labels": None,  # what the label lines hold, for data YAMLs that do not say
+    "label_task": None,  # the stock task whose lines they are, for the same; given as `task=`
 }
 USER_KEYS = (
     "segment",
@@ -53,16 +55,18 @@ def own_cfg(args: Any) -> dict[str, Any]:
     return {k: given.get(k, v) for k, v in DEFAULTS.items()}
 
 
-def normalise(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Turn what a user passed into keys that the configuration knows.
+def normalise(overrides: Mapping[str, Any] | None, *, typed: bool = True) -> dict[str, Any]:
+    """Turn what was passed for a multitask model into keys that the configuration knows.
 
     Args:
-        overrides: Arguments by name; may hold `segment`, `track` (bool) and `pose` (bool or number).
+        overrides: Arguments by name; may hold `segment`, `track` (bool), `pose` (bool or number) and a stock `task`.
+        typed: Whether a user typed these. Else they may be a full copy of the configuration, where a `pose` gain that
+            equals the host's default does not switch the task on; it is left out.
 
     Returns:
-        A new dict where the switches stand under `switches` and `pose`, if present, is a number. Running it again
-        changes nothing. A `pose` gain equal to the host's default does not switch the task on, so that a full copy
-        of the host's configuration passed as `cfg=` leaves the switch unset.
+        A new dict where the switches stand under `switches`, `pose`, if present, is a number, and a stock task of label
+        lines under `label_task`. Running it again changes nothing: where `switches` is there already, a number is no
+        switch.
 
     Raises:
         ValueError: If a switch is neither a bool nor unset, or `seg` is not a number.
@@ -70,6 +74,9 @@ def normalise(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     out = dict(overrides or {})
+    if out.get("task") in SPECS:
+        out["label_task"], out["task"] = out["task"], TASK
+    judged = "switches" in out or out.get("tasks") is not None
     switches = dict(out.get("switches") or {})
     for name in ("segment", "track"):
         value = out.pop(name, None)
@@ -85,7 +92,9 @@ def normalise(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
         switches["pose"] = pose
         del out["pose"]
     elif isinstance(pose, (int, float)):
-        if pose != DEFAULT_CFG_DICT["pose"] and out.get("tasks") is None:
+        if not typed and pose == DEFAULT_CFG_DICT["pose"]:
+            del out["pose"]
+        elif not judged:
             switches["pose"] = True
     elif pose is not None:
         raise ValueError(f"'pose' must be True, False or a number (the gain of the pose loss), got {pose!r}.")
@@ -102,13 +111,66 @@ def normalise(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     return out
 
 
-def select_tasks(switches: Mapping[str, bool], available: Iterable[str], what: str) -> tuple[str, ...]:
+def from_file(values: Mapping[str, Any], file: str | Path) -> dict[str, Any]:
+    """Return what a configuration file says, normalised, without what says nothing.
+
+    Args:
+        values: The contents of the file; a run's `args.yaml` is one.
+        file: Its path. A `save_dir` that is the file's own folder is left out: a new run must not overwrite that one.
+
+    Returns:
+        Arguments by name. The file's resolved `tasks` are `switches`, so that what the user types goes before them.
+
+    Raises:
+        ValueError: As `normalise`, and if `tasks` holds an unknown task.
+    """
+    out = normalise({k: v for k, v in values.items() if k != "cfg"}, typed=False)
+    if out.get("tasks") is not None:
+        tasks = check_tasks(out.pop("tasks"))
+        out["switches"] = {task: task in tasks for task in BRANCH_TASKS}
+    if out.get("save_dir") and Path(out["save_dir"]).resolve() == Path(file).resolve().parent:
+        del out["save_dir"]
+    return {k: v for k, v in out.items() if k not in DEFAULTS or v != DEFAULTS[k]}
+
+
+def merge(base: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `typed` before it, both normalised; switches are merged one by one."""
+    out = {**base, **typed}
+    if switches := {**base.get("switches", {}), **typed.get("switches", {})}:
+        out["switches"] = switches
+    return out
+
+
+def fill_from_cfg(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments completed by the file that their `cfg` names, as the host's `train` takes them.
+
+    The host reads that file too and does not know our keys in it, so each key of the file stands in what is returned;
+    `model` does not, as the model is there already.
+
+    Args:
+        given: What the user typed, with `cfg`.
+
+    Raises:
+        ValueError: As `from_file`.
+    """
+    from ultralytics.utils import YAML
+    from ultralytics.utils.checks import check_yaml
+
+    file = check_yaml(given["cfg"])
+    values = {k: v for k, v in YAML.load(file).items() if k not in {"cfg", "model", "mode"}}
+    return {**{k: DEFAULTS.get(k) for k in values}, **merge(from_file(values, file), normalise(given))}
+
+
+def select_tasks(
+    switches: Mapping[str, bool], available: Iterable[str], what: str, advice: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
     """Return the tasks to compute, in the order of `TASKS`; `detect` is always among them.
 
     Args:
         switches: What the user asked for, `{task: bool}`; a missing task is unset and follows `available`.
         available: Tasks that can be had.
         what: What `available` describes, for the message, such as `model 'best.pt'`.
+        advice: What else to do where a task is missing, by task, for the message.
 
     Raises:
         ValueError: If a switch asks for a task that is not available.
@@ -117,7 +179,10 @@ def select_tasks(switches: Mapping[str, bool], available: Iterable[str], what: s
     for task, on in switches.items():
         if on and task not in have:
             names = ", ".join(t for t in TASKS if t in have)
-            raise ValueError(f"'{task}=True' was asked for, but {what} has only: {names}. Leave out '{task}=True'.")
+            other = f", or {advice[task]}" if advice and task in advice else ""
+            raise ValueError(
+                f"'{task}=True' was asked for, but {what} has only: {names}. Leave out '{task}=True'{other}."
+            )
     return tuple(t for t in TASKS if t in have and switches.get(t, True))
 
 

@@ -1,25 +1,30 @@
 """Everything of Ultralytics that this package relies on beyond its public classes.
 
-This is the only module that touches the host's private names and its registries. `register` adds this package's
-entries to the host's tables; it rebinds nothing. The contract tests name each seam used here, so that a new
-Ultralytics that moves one fails loudly.
+This is the only module that calls or reads the host's private names and its tables by task. `register` adds this
+package's entries to those tables; it rebinds nothing. Overriding a hook of a host class (`_setup_train`,
+`_prepare_batch`, `_new`) is inheritance and stands in the subclass; there only the override itself calls the host's
+hook, through `super()`. The contract tests name each seam, so that a new Ultralytics that moves one fails loudly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from ultralytics import __version__ as HOST_VERSION
-from ultralytics.cfg import TASK2CALIBRATIONDATA, TASK2DATA, TASK2METRIC
+from ultralytics.cfg import TASK2CALIBRATIONDATA, TASK2DATA, TASK2METRIC, TASK2MODEL
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import guess_model_scale, load_checkpoint
+from ultralytics.utils.checks import parse_version
 from ultralytics.utils.torch_utils import initialize_weights
 
+from yolo_multitask.tasks import DEFAULT_MODEL, TASK
+
 SUPPORTED = ("8.4.180", "8.5")  # lowest supported Ultralytics, first unsupported one
-TASK = "multitask"
 _TABLES: tuple[tuple[dict[str, str], str], ...] = (
     (TASK2DATA, "coco8-multitask.yaml"),
     (TASK2CALIBRATIONDATA, "coco8-multitask.yaml"),
@@ -48,9 +53,19 @@ def is_registered() -> bool:
 
 
 def version_supported() -> bool:
-    """Return whether the installed Ultralytics is within the supported range."""
-    low, high = (_numbers(v) for v in SUPPORTED)
-    return low <= _numbers(HOST_VERSION) < high
+    """Return whether the installed Ultralytics is within the supported range; a pre-release counts as its release."""
+    low, found, high = (parse_version(v) for v in (SUPPORTED[0], HOST_VERSION, SUPPORTED[1]))
+    return bool(low <= found < high)
+
+
+def default_model(task: str | None) -> str:
+    """Return the model that a task is run with where none is named."""
+    return str(TASK2MODEL[task]) if task and task != TASK else DEFAULT_MODEL
+
+
+def default_data(task: str) -> str | None:
+    """Return the data set that a task is run on where none is named, or None where there is none."""
+    return TASK2DATA.get(task)
 
 
 def model_scale(name: str) -> str:
@@ -68,6 +83,53 @@ def copy_attributes(new: nn.Module, old: nn.Module, names: tuple[str, ...]) -> N
     for name in names:
         if hasattr(old, name):
             setattr(new, name, getattr(old, name))
+
+
+def decode_boxes(head: Detect, raw: Mapping[str, Any]) -> torch.Tensor:
+    """Return the boxes and class probabilities of a head, (B, 4 + nc, A), cx cy w h in input pixels.
+
+    Sets the head's `anchors` (2, A) in grid units and `strides` (1, A), which its branches decode with.
+
+    Args:
+        head: The head.
+        raw: Its raw outputs.
+    """
+    y: torch.Tensor = Detect._inference(head, raw)
+    return y
+
+
+def raise_max_det(args: Any, datasets: Mapping[str, Any]) -> None:
+    """Raise `args.max_det` where images of a data set hold more instances, with a warning; one set by the user stays.
+
+    Args:
+        args: The arguments, changed in place.
+        datasets: Data sets by split.
+    """
+    DetectionValidator._check_max_det(args, datasets)
+
+
+def gather_image_metrics(validator: DetectionValidator, metric: Any) -> None:
+    """Gather the per-image entries of a `Metric` from all processes."""
+    validator._gather_image_metrics(metric)
+
+
+def merge_classes(validator: DetectionValidator, pred: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the predictions of one image, all of class 0 with `single_cls`."""
+    return validator._prepare_pred(pred)  # type: ignore[no-any-return]
+
+
+def add_result_field(result: Any, name: str) -> None:
+    """Let indexing, device moves and the length of a host `Results` include the attribute `name`."""
+    result._keys = (*result._keys, name)
+
+
+def require_network(model: Any) -> None:
+    """Check that a host `YOLO` object holds a network, not an exported file.
+
+    Raises:
+        TypeError: If it holds none.
+    """
+    model._check_is_pytorch_model()
 
 
 @contextmanager
@@ -101,7 +163,3 @@ def load_network(file: Any, device: Any = None) -> nn.Module:
     with checkpoint_errors(file):
         network: nn.Module = load_checkpoint(file, device)[0]
     return network
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(x) for x in version.split("+")[0].split(".")[:3] if x.isdigit())

@@ -11,7 +11,7 @@ from ultralytics import YOLO
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK, YAML
 
 from yolo_multitask import host
-from yolo_multitask.args import DEFAULTS, host_cfg, normalise
+from yolo_multitask.args import DEFAULTS, SWITCHES, fill_from_cfg, host_cfg, normalise
 from yolo_multitask.configs import resolve_yaml
 from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.engine.trainer import MultiTaskTrainer
@@ -137,9 +137,11 @@ class MultiTaskYOLO(YOLO):
         self.model.args, self.model.task = old.args, old.task
 
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
-        """Train; see the host's `train`. `segment`, `pose` and `track` switch tasks on or off, `seg` is the mask
-        gain.
+        """Train; see the host's `train`. `segment`, `pose` and `track` switch tasks on or off, `seg` is the mask gain,
+        `task` says of what stock task the label lines are where the data YAML does not.
         """
+        if self.task == host.TASK and kwargs.get("cfg"):
+            kwargs = fill_from_cfg(kwargs)
         kwargs = self._arguments(kwargs)
         pretrained = kwargs.get("pretrained")
         if isinstance(pretrained, (list, tuple)) and self.ckpt:
@@ -147,8 +149,23 @@ class MultiTaskYOLO(YOLO):
         return super().train(trainer=trainer, **kwargs)
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
-        """Validate; see the host's `val`. Returns metrics with `.box`, `.seg` and `.pose`."""
-        return super().val(validator=validator, **self._arguments(kwargs))
+        """Validate; see the host's `val`. Returns metrics with `.box`, `.seg` and `.pose`.
+
+        The data of the training is read as it was there, unless `task` or `labels` says otherwise.
+        """
+        kwargs = self._arguments(kwargs)
+        if self.task == host.TASK:
+            kwargs = {**self._trained_labels(kwargs), **kwargs}
+        return super().val(validator=validator, **kwargs)
+
+    def _trained_labels(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return what the training was told about the label lines of its data, if that data is asked for."""
+        trained: dict[str, Any] = getattr(self.model, "trained_on", {})
+        data = given.get("data")
+        said = any(given.get(key) is not None for key in ("labels", "label_task"))
+        if said or (data is not None and str(data) != str(trained.get("data"))):
+            return {}
+        return {key: trained[key] for key in ("labels", "label_task") if trained.get(key) is not None}
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
         """Predict; see the host's `predict`. A task switched off is not computed."""
@@ -193,17 +210,18 @@ class MultiTaskYOLO(YOLO):
             )
 
     def _arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Separate switches from gains.
+        """Separate switches from gains; for a stock model leave out switches that are unset.
 
         Raises:
             ValueError: If a switch is given for a stock model.
         """
         out = normalise(kwargs)
-        if self.task == host.TASK or "switches" not in out:
+        if self.task == host.TASK:
             return out
-        asked: Sequence[str] = [f"{k}={v}" for k, v in kwargs.items() if k in out["switches"]]
-        if all(k == "pose" and not isinstance(kwargs["pose"], bool) for k in out["switches"]):
-            return dict(kwargs)  # the gain of a stock pose model
+        switches = out.get("switches", {})
+        if not switches or (switches == {"pose": True} and "pose" in out):  # the gain of a stock pose model
+            return {k: v for k, v in kwargs.items() if k != "switches" and not (k in SWITCHES and v is None)}
+        asked: Sequence[str] = [f"{k}={kwargs.get(k, v)}" for k, v in switches.items()]
         raise ValueError(
             f"{', '.join(asked)} switches a task of a multitask model, but this is a stock '{self.task}' model. "
             f"Leave it out, or use a multitask model such as {DEFAULT_MODEL}."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TASK = "multitask"  # what the host calls a model of this package
 TASKS = ("detect", "segment", "pose", "track")
 BRANCH_TASKS = ("segment", "pose")  # tasks that add a branch to the shared head; `detect` is the head itself
 DEFAULT_MODEL = "yolov8n-multitask.yaml"
@@ -23,18 +24,24 @@ class TaskSpec:
         letter: Suffix of its metric keys, as in `metrics/mAP50-95(B)`.
         title: Column title in the validation table and prefix of its curve plots.
         label: The field of a label line that trains it.
+        flag: Batch key that says which instances are labelled for it, bool (N,); None where all are.
         raw: Keys that its branch adds to the head's raw output.
         losses: Names of its loss items, in the order in which they are logged.
         gains: Configuration keys that scale its losses.
+        metric: Attribute of `MultiTaskMetrics` that holds its average precision, as in the host.
+        columns: Field of `RowLayout` that holds how many values it adds to a row; None where it adds none.
     """
 
     name: str
     letter: str
     title: str
     label: str
+    flag: str | None
     raw: tuple[str, ...]
     losses: tuple[str, ...]
     gains: tuple[str, ...]
+    metric: str
+    columns: str | None
 
 
 SPECS: dict[str, TaskSpec] = {
@@ -43,27 +50,36 @@ SPECS: dict[str, TaskSpec] = {
         letter="B",
         title="Box",
         label="box",
+        flag=None,
         raw=("boxes", "scores", "feats"),
         losses=("box_loss", "cls_loss", "dfl_loss"),
         gains=("box", "cls", "dfl"),
+        metric="box",
+        columns=None,
     ),
     "segment": TaskSpec(
         name="segment",
         letter="M",
         title="Mask",
         label="polygons",
+        flag="has_mask",
         raw=("mask_coefficient", "proto"),
         losses=("seg_loss",),
         gains=("seg",),
+        metric="seg",
+        columns="nm",
     ),
     "pose": TaskSpec(
         name="pose",
         letter="P",
         title="Pose",
         label="keypoints",
+        flag="has_keypoints",
         raw=("kpts",),
         losses=("pose_loss", "kobj_loss"),
         gains=("pose", "kobj"),
+        metric="pose",
+        columns="nk",
     ),
 }
 
@@ -72,28 +88,28 @@ SPECS: dict[str, TaskSpec] = {
 class RowLayout:
     """Where each value of an output row stands.
 
-    A decoded anchor row of the head is `[cx cy w h | cls nc | kpt nk | mask nm | embed | next]`; after NMS it is
-    `[x1 y1 x2 y2 conf cls | kpt nk | mask nm | embed | next]`. The slices below are those after NMS, for an axis of
-    length `6 + extra`.
+    A decoded anchor row of the head is `[cx cy w h | cls nc | kpt nk | mask nm | embed ne | next nb]`; after NMS
+    it is `[x1 y1 x2 y2 conf cls | kpt nk | mask nm | embed ne | next nb]`. The slices below are those after NMS, for an
+    axis of length `6 + extra`.
 
     Attributes:
         nc: Number of classes.
         nk: Keypoint values per row, K * D, or 0.
         nm: Mask coefficients per row, or 0.
-        embed: Embedding length per row, or 0.
-        next_box: Next-frame box values per row, 4 or 0.
+        ne: Embedding values per row, or 0.
+        nb: Next-frame box values per row, 4 or 0.
     """
 
     nc: int
     nk: int = 0
     nm: int = 0
-    embed: int = 0
-    next_box: int = 0
+    ne: int = 0
+    nb: int = 0
 
     @property
     def extra(self) -> int:
         """Number of values after the class scores."""
-        return self.nk + self.nm + self.embed + self.next_box
+        return self.nk + self.nm + self.ne + self.nb
 
     @property
     def kpt(self) -> slice:
@@ -104,3 +120,13 @@ class RowLayout:
     def mask(self) -> slice:
         """Mask coefficients."""
         return slice(self.kpt.stop, self.kpt.stop + self.nm)
+
+    @property
+    def embed(self) -> slice:
+        """Embedding."""
+        return slice(self.mask.stop, self.mask.stop + self.ne)
+
+    @property
+    def next(self) -> slice:
+        """Box in the next frame."""
+        return slice(self.embed.stop, self.embed.stop + self.nb)

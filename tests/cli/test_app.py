@@ -219,6 +219,22 @@ def test_a_task_word_that_does_not_fit_the_model_is_reported(
     assert "'multitask' was asked for, but yolov8n-seg.pt is a segment model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("argv", [["segment", "train"], ["train", "task=segment"], ["val", "task=segment"]])
+def test_a_task_says_what_the_label_lines_are(
+    argv: list[str], fake: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main([*argv, "model=m.pt", "data=d.yaml"]) == 0
+    assert [given for _, given in fake.calls] == [{"data": "d.yaml", "task": "segment"}]
+    assert capsys.readouterr().err == ""
+    assert app.main(["pose", "train", "model=m.pt", "data=d.yaml"]) == 0
+    assert "running it as multitask. The switch of that branch is pose=True." in capsys.readouterr().err
+
+
+def test_a_task_word_without_a_model_names_the_switch(fake: FakeModel, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["train", "segment", "data=d.yaml"]) == 0
+    assert "the switch of a multitask model is segment=True" in capsys.readouterr().err
+
+
 def test_an_untrained_model_is_reported(fake: FakeModel, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(["predict", "model=yolov8n-multitask.yaml", "source=a.jpg"]) == 0
     assert "without trained weights" in capsys.readouterr().err
@@ -231,6 +247,27 @@ def test_a_configuration_file_fills_in_what_is_not_given(fake: FakeModel, tmp_pa
     assert fake.calls == [("train", {"data": "d.yaml", "epochs": 7, "imgsz": 64})]
 
 
+def test_the_arguments_of_a_run_are_accepted_as_a_file(fake: FakeModel, tmp_path: Path) -> None:
+    from ultralytics.utils import YAML
+
+    from yolo_multitask.args import full_cfg
+
+    cfg = tmp_path / "args.yaml"
+    run_args = {
+        "task": "multitask",
+        "model": "m.yaml",
+        "data": "d.yaml",
+        "save_dir": str(tmp_path),
+        "tasks": ["detect"],
+    }
+    YAML.save(cfg, {**full_cfg(), **run_args, "label_task": "segment"})
+    assert app.main(["train", f"cfg={cfg}", "pose=12.0"]) == 0
+    ((_, given),) = fake.calls
+    assert given["switches"] == {"segment": False, "pose": True}
+    assert (given["pose"], given["task"], given["data"]) == (12.0, "segment", "d.yaml")
+    assert not {"tasks", "seg", "save_dir", "label_task"} & given.keys()
+
+
 def test_a_wrong_key_in_a_configuration_file_is_named(
     fake: FakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +275,9 @@ def test_a_wrong_key_in_a_configuration_file_is_named(
     cfg.write_text("epoch: 7\n")
     assert app.main(["train", "model=m.pt", "data=d.yaml", f"cfg={cfg}"]) == 2
     assert "mine.yaml: unknown argument 'epoch'; did you mean 'epochs'?" in capsys.readouterr().err
+    cfg.write_text("segment: 3\n")
+    assert app.main(["train", "model=m.pt", "data=d.yaml", f"cfg={cfg}"]) == 2
+    assert "mine.yaml: 'segment' must be True or False, got 3" in capsys.readouterr().err
 
 
 def test_every_key_of_the_host_is_accepted() -> None:

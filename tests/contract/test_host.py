@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 import ultralytics
+from PIL import Image
 from ultralytics import cfg
+from ultralytics.data import utils as data_utils
+from ultralytics.data.augment import BaseMixTransform, CopyPaste, CutMix, Format, RandomPerspective
+from ultralytics.data.base import BaseDataset
+from ultralytics.data.converter import merge_multi_segment
+from ultralytics.data.dataset import YOLODataset
 from ultralytics.engine.model import Model
+from ultralytics.engine.predictor import BasePredictor
 from ultralytics.engine.results import Results as HostResults
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer, DetectionValidator
 from ultralytics.nn import tasks
 from ultralytics.nn.modules.head import Detect, Pose, Segment
+from ultralytics.utils.instance import Instances
 from ultralytics.utils.loss import KeypointLoss, v8DetectionLoss, v8SegmentationLoss
 
 from yolo_multitask import host
+from yolo_multitask.tasks import DEFAULT_MODEL
 
 
 def parameters(function: object) -> set[str]:
@@ -39,7 +52,19 @@ def test_version_is_supported() -> None:
         (tasks.DetectionModel, {"set_head_attr", "end2end"}),
         (v8DetectionLoss, {"get_assigned_targets_and_loss", "preprocess", "bbox_decode"}),
         (v8SegmentationLoss, {"single_mask_loss"}),
-        (BaseTrainer, {"get_dataset", "setup_model", "run_callbacks", "save_model", "_build_train_pipeline"}),
+        (
+            BaseTrainer,
+            {
+                "get_dataset",
+                "setup_model",
+                "run_callbacks",
+                "save_model",
+                "check_resume",
+                "resume_training",
+                "_setup_train",
+                "_build_train_pipeline",
+            },
+        ),
         (
             DetectionTrainer,
             {
@@ -50,9 +75,27 @@ def test_version_is_supported() -> None:
                 "set_model_attributes",
             },
         ),
-        (DetectionValidator, {"_check_max_det", "_prepare_batch", "_process_batch", "get_dataloader", "scale_preds"}),
+        (
+            DetectionValidator,
+            {
+                "_check_max_det",
+                "_prepare_batch",
+                "_prepare_pred",
+                "_gather_image_metrics",
+                "gather_stats",
+                "init_metrics",
+                "get_dataloader",
+                "scale_preds",
+                "pred_to_json",
+            },
+        ),
         (BaseValidator, {"match_predictions", "get_model"}),
-        (DetectionPredictor, {"postprocess", "construct_results", "construct_result", "get_obj_feats"}),
+        (DetectionPredictor, {"setup_source", "postprocess", "construct_results", "construct_result"}),
+        (DetectionPredictor, {"get_obj_feats"}),
+        (BaseDataset, {"get_labels", "update_labels", "get_image_and_label"}),
+        (YOLODataset, {"format_class", "build_transforms", "collate_fn", "get_labels", "cache_labels"}),
+        (RandomPerspective, {"apply_instances", "box_candidates"}),
+        (BaseMixTransform, {"get_params", "apply_instances", "get_indexes"}),
         (Model, {"_new", "_load", "_smart_load", "_reset_ckpt_args", "_check_is_pytorch_model"}),
         (HostResults, {"new", "update", "_apply", "save_txt"}),
     ],
@@ -71,10 +114,171 @@ def test_signatures() -> None:
     assert parameters(KeypointLoss.forward) == {"self", "pred_kpts", "gt_kpts", "kpt_mask", "area"}
     assert {"cfg", "overrides"} <= parameters(cfg.get_cfg), "get_cfg"
     assert parameters(BaseTrainer.__init__) == {"self", "cfg", "overrides", "_callbacks"}
+    assert parameters(BaseTrainer._setup_train) == {"self"}
+    assert parameters(BaseTrainer.check_resume) == {"self", "overrides"}
+    assert parameters(BaseTrainer.resume_training) == {"self", "ckpt"}
+    assert parameters(BasePredictor.setup_source) == {"self", "source", "stride"}
+    assert parameters(DetectionValidator._gather_image_metrics) == {"self", "metric"}
+    assert parameters(DetectionValidator._prepare_pred) == {"self", "pred"}
+    assert parameters(DetectionValidator._check_max_det) == {"args", "datasets"}
+    for transform in (RandomPerspective, CutMix, CopyPaste, Format):
+        assert parameters(transform.get_params) == {"self", "labels"}, transform.__name__
+        assert parameters(transform.apply_instances) == {"self", "labels", "params"}, transform.__name__
+
+
+def sample() -> dict[str, Any]:
+    """Return a 64 x 64 picture with one instance of two class columns in its middle."""
+    instances = Instances(
+        np.array([[0.4, 0.4, 0.6, 0.6]], np.float32),
+        np.array([[[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]], np.float32),
+        np.full((1, 2, 3), 0.5, np.float32),
+        bbox_format="xyxy",
+        normalized=True,
+    )
+    return {"img": np.zeros((64, 64, 3), np.uint8), "cls": np.zeros((1, 2), np.float32), "instances": instances}
+
+
+def pixels() -> dict[str, Any]:
+    """Return `sample` in pixels."""
+    labels = sample()
+    labels["instances"].denormalize(64, 64)
+    return labels
+
+
+class OneSample:
+    """A data set whose every picture is `sample` in pixels."""
+
+    data: ClassVar[dict[str, Any]] = {}
+    buffer = (0,)
+
+    def __len__(self) -> int:
+        return 1
+
+    def get_image_and_label(self, index: int) -> dict[str, Any]:
+        return pixels()
+
+
+def test_perspective_moves_whatever_instances_it_is_given() -> None:
+    """`MultiTaskPerspective` hands the same parameters to two disjoint parts of the instances."""
+    transform, labels = RandomPerspective(translate=0, scale=0), sample()
+    params = transform.get_params(labels)
+    assert {"M", "scale", "orig_shape", "size"} <= set(params)
+    moved = transform.apply_instances({"cls": labels["cls"], "instances": labels["instances"]}, params)
+    assert {"cls", "instances"} <= set(moved)
+    assert moved["cls"].shape == (1, 2)
+
+
+def test_cutmix_parameters() -> None:
+    np.random.seed(0)
+    transform = CutMix(OneSample(), p=1.0)
+    for _ in range(50):
+        labels = {**pixels(), "mix_labels": []}
+        labels["instances"] = labels["instances"][:0]  # nothing in the way of the pasted area
+        labels["cls"] = labels["cls"][:0]
+        params = transform.get_params(labels)
+        if not params.get("skip"):
+            break
+    assert {"mix_labels", "area", "indexes2"} <= set(params)
+    assert params["area"].shape == (4,)
+    assert list(params["indexes2"]) == [0]
+    assert len(labels["mix_labels"]) == 1
+
+
+@pytest.mark.parametrize("mode", ["flip", "mixup"])
+def test_copy_paste_parameters(mode: str) -> None:
+    transform, labels = CopyPaste(OneSample(), p=1.0, mode=mode), pixels()
+    labels["instances"].bboxes[:, [0, 2]] -= 24  # away from its mirror image
+    params = transform.get_params(labels)
+    assert {"instances", "instances2", "selected", "labels2_cls"} <= set(params)
+    assert (params["labels2_cls"] is None) == (mode == "flip")
+    assert list(params["selected"]) == [0]
+    pasted = transform.apply_instances(labels, params)
+    assert len(pasted["cls"]) == len(pasted["instances"]) == 2
+
+
+def test_format_parameters() -> None:
+    labels = sample()
+    transform = Format(return_mask=True, return_keypoint=True)
+    params = transform.get_params(labels)
+    assert {"h", "w", "cls", "instances"} <= set(params)
+    assert (params["h"], params["w"]) == (64, 64)
+    assert params["instances"].bboxes[0] == pytest.approx([32, 32, 12.8, 12.8], rel=1e-5)
+    own = {"return_mask", "return_keypoint", "mask_overlap", "mask_ratio", "normalize", "batch_idx"}
+    assert own <= set(vars(transform))
+
+
+def test_data_functions(tmp_path: Path) -> None:
+    """What `data/` takes from `ultralytics.data.utils` and the host's converter, by what it does."""
+    square = np.array([[[0, 0], [0, 8], [8, 8], [8, 0]]], np.float32)
+    masks, order = data_utils.polygons2masks_overlap((16, 16), square, downsample_ratio=2)
+    assert (masks.shape, list(order), masks.max()) == ((8, 8), [0], 1)
+    assert data_utils.polygons2masks((16, 16), square, color=1, downsample_ratio=2).shape == (1, 8, 8)
+    image = tmp_path / "images" / "a.png"
+    image.parent.mkdir()
+    Image.new("RGB", (20, 12)).save(image)
+    assert data_utils.check_image(str(image)) == ("", (12, 20))
+    assert data_utils.img2label_paths([str(image)]) == [str(tmp_path / "labels" / "a.txt")]
+    assert data_utils.get_split_fraction(0.5, "train") == 0.5
+    np.save(tmp_path / "a.npy", np.array({"version": 1}, dtype=object), allow_pickle=True)
+    assert data_utils.load_dataset_cache_file(tmp_path / "a.npy") == {"version": 1}
+    assert {"dataset", "autodownload"} <= parameters(data_utils.check_det_dataset)
+    parts = [square[0] + 2, square[0] + 20]
+    assert len(np.concatenate(merge_multi_segment(parts))) >= 8
+
+
+def test_every_data_function_in_use_is_tested_here() -> None:
+    data = Path(host.__file__).parent / "data"
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in data.rglob("*.py")]
+    used = {
+        alias.name
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "ultralytics.data.utils"
+        for alias in node.names
+    }
+    tested = set(test_data_functions.__code__.co_names)
+    assert used - tested == set()
+
+
+def test_results_fields_are_named_by_a_tuple() -> None:
+    result = HostResults(np.zeros((8, 8, 3), np.uint8), path="", names={}, boxes=torch.zeros(2, 6))
+    assert {"boxes", "masks", "keypoints"} <= set(result._keys)
+    host.add_result_field(result, "extra")
+    result.extra = torch.arange(2)[:, None]
+    assert "extra" in result._keys
+    assert result[1].boxes.data.shape == (1, 6)
+    assert "extra" not in HostResults(result.orig_img, path="", names={})._keys
+
+
+@pytest.mark.parametrize(
+    ("version", "supported"),
+    [
+        ("8.4.179", False),
+        ("8.4.180", True),
+        ("8.4.180rc1", True),
+        ("8.4.190+cu118", True),
+        ("8.4.1000", True),
+        ("8.5", False),
+        ("8.5.0rc1", False),
+        ("8.10.0", False),
+        ("9.0", False),
+    ],
+)
+def test_versions(monkeypatch: pytest.MonkeyPatch, version: str, supported: bool) -> None:
+    monkeypatch.setattr(host, "HOST_VERSION", version)
+    assert host.version_supported() is supported
+
+
+def test_defaults_of_stock_tasks() -> None:
+    assert host.default_model("pose") == cfg.TASK2MODEL["pose"]
+    assert host.default_model(None) == host.default_model("multitask") == DEFAULT_MODEL
+    assert host.default_data("pose") == cfg.TASK2DATA["pose"]
+    assert host.default_data("multitask") == "coco8-multitask.yaml"
+    assert host.default_data("nothing") is None
 
 
 def test_registry_tables_are_mutable_dicts() -> None:
-    for name in ("TASK2DATA", "TASK2CALIBRATIONDATA", "TASK2METRIC"):
+    for name in ("TASK2DATA", "TASK2CALIBRATIONDATA", "TASK2METRIC", "TASK2MODEL"):
         assert isinstance(getattr(cfg, name), dict), f"ultralytics.cfg.{name} is no longer a dict"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from yolo_multitask.data.config import annotation_file, load_data, resolve_yaml
+from yolo_multitask.data.config import load_data, resolve_yaml
 from yolo_multitask.data.labels import LabelSpec
 
 COCO_SETS = ("coco-multitask.yaml", "coco8-multitask.yaml")
@@ -63,7 +63,8 @@ def test_arguments_speak_where_the_yaml_does_not(write) -> None:
         ({"labels": {"polygon": True}}, "did you mean 'polygons'"),
         ({"train": ...}, "train"),
         ({"names": ...}, "names"),
-        ({"train": [{"path": "x"}]}, "expected a path or a list of paths"),
+        ({"train": [3]}, "expected a path or a list of paths, found the entry 3"),
+        ({"train": [{"path": "x", "tasks": ["pose"]}]}, "are not in this version: list the folders as plain paths"),
         ({"kpt_shape": [3]}, r"expected \[K, D\]"),
         ({"kpt_shape": "3, 3"}, r"expected \[K, D\]"),
         (POSE | {"flip_idx": [0, 1]}, r"permutation of 0..2 \(3 keypoints in kpt_shape\), found 2 entries"),
@@ -108,14 +109,6 @@ def test_missing_images_keep_the_hosts_message(write) -> None:
         load_data(write(val="images/none"))
     with pytest.raises(FileNotFoundError, match="'test:'"):
         load_data(write(), split="test")
-
-
-def test_annotation_files(write, tmp_path: Path) -> None:
-    (tmp_path / "a.json").touch()
-    data = load_data(write(annotations={"val": {"instances": "a.json", "keypoints": "gone.json"}}))
-    assert annotation_file(data, "val", "instances") == tmp_path / "a.json"
-    assert annotation_file(data, "val", "keypoints") is None
-    assert annotation_file(data, "train", "instances") is None
 
 
 @pytest.mark.parametrize("name", COCO_SETS)

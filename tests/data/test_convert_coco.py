@@ -13,11 +13,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from yolo_multitask.data.config import annotation_file, load_data
+from yolo_multitask.data.config import load_data
 from yolo_multitask.data.convert.coco import convert_coco
 from yolo_multitask.data.convert.report import ConvertReport
-from yolo_multitask.data.convert.rle import decode_rle, mask_outlines
-from yolo_multitask.data.labels import Labels, read_labels
+from yolo_multitask.data.convert.rle import decode_rle, encode_rle, mask_outlines
+from yolo_multitask.data.labels import Labels, cache_file, read_labels
 
 WIDTH, HEIGHT = 40, 20
 KPTS = ["nose", "left_hand", "right_hand"]
@@ -145,8 +145,8 @@ def test_data_yaml_loads_and_leads_back_to_the_json(coco: dict[str, Path], tmp_p
     assert data["label_spec"].tasks == ("detect", "segment", "pose")
     assert Path(data["train"]) == out / "images/train"
     for split in ("train", "val"):
-        assert annotation_file(data, split, "instances") == coco["instances"]
-        assert annotation_file(data, split, "keypoints") == coco["keypoints"]
+        for kind in ("instances", "keypoints"):
+            assert Path(data["path"]) / data["annotations"][split][kind] == coco[kind]
 
 
 def test_two_splits_at_once_equal_two_calls(coco: dict[str, Path], tmp_path: Path) -> None:
@@ -179,6 +179,29 @@ def test_classes(coco: dict[str, Path], tmp_path: Path) -> None:
 def test_one_file_is_enough(coco: dict[str, Path], tmp_path: Path) -> None:
     report = convert_coco(keypoints=coco["keypoints"], images=coco["images"], out=tmp_path / "out")
     assert (report.splits["train"].instances, report.splits["train"].keypoints) == (2, 1)
+
+
+def test_an_image_of_crowds_has_no_instances(coco: dict[str, Path], tmp_path: Path) -> None:
+    source = json.loads(coco["instances"].read_text())
+    write(coco["instances"], **{**source, "annotations": [annotation(1), annotation(2, image=2, iscrowd=1)]})
+    for background in (True, False):
+        report = convert_coco(
+            instances=coco["instances"], images=coco["images"], out=tmp_path / str(background), background=background
+        ).splits["train"]
+        assert (report.images, report.background, report.ignored, report.images_skipped) == (2, 1, 1, 0)
+
+
+def test_replacing_a_split_removes_its_caches(coco: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(coco, out)
+    caches = [cache_file(out / "labels/train"), out / "labels/train.cache"]
+    for cache in caches:
+        cache.touch()
+    kept = cache_file(out / "labels/val")
+    kept.touch()
+    convert(coco, out, exist_ok=True)
+    assert not any(cache.exists() for cache in caches)
+    assert kept.exists()
 
 
 def test_links_and_copies(coco: dict[str, Path], tmp_path: Path) -> None:
@@ -304,6 +327,16 @@ def test_rle_by_hand() -> None:
 def test_bad_rle(rle: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         decode_rle(rle, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_run_lengths(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = (rng.random((37, 1 + 61 * seed)) < (0.02, 0.5, 0.98, 0.1)[seed]).astype(np.uint8)
+    for array in (mask, np.zeros_like(mask), np.ones_like(mask)):
+        np.testing.assert_array_equal(decode_rle(encode_rle(array), *array.shape), array)
+    reference = pytest.importorskip("pycocotools.mask")
+    assert encode_rle(mask)["counts"] == reference.encode(np.asfortranarray(mask))["counts"].decode()
 
 
 def test_compressed_rle_equals_pycocotools() -> None:

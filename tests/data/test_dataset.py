@@ -358,6 +358,14 @@ def test_single_cls_touches_the_class_only(tmp_path: Path) -> None:
         make(folder)
 
 
+def test_single_cls_keeps_the_keypoint_labels_of_the_classes_in_the_files(tmp_path: Path) -> None:
+    text = f"0 {BOX} {KPT} -\n1 {BOX} {KPT} -"
+    folder = image_folder(tmp_path, {"a": text})
+    label = make(folder, single_cls=True, data={"names": {0: "item"}, "nc": 1, "kpt_classes": [1]}).labels[0]["cls"]
+    assert label[:, CLS].tolist() == [0, 0]
+    assert label[:, HAS_KEYPOINTS].tolist() == [0, 1]
+
+
 def test_classes_filter_covers_ignore_regions(tmp_path: Path) -> None:
     text = f"0 {BOX} {KPT} {POLY} #0\n1 {BOX} {KPT} {POLY}\n2 {BOX} - - !\n1 {BOX} - - !"
     dataset = make(image_folder(tmp_path, {"a": text, "b": ""}), classes=[1])

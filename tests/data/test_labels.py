@@ -134,7 +134,11 @@ def test_tolerance_is_clipped() -> None:
         (f"{BOX} - - !x", FULL, "! alone"),
         ("1 0.5 #1 0.5 0.1 - -", FULL, "go to the end of the line"),
         (f"{BOX} #4", BOXES, r"add `labels: \{ids: true\}`"),
-        (f"{BOX} {POLY}", BOXES, r"6 more columns.*`labels: \{polygons: true\}`.*`task: segment`"),
+        (
+            f"{BOX} {POLY}",
+            BOXES,
+            r"6 more columns.*`labels: \{polygons: true\}`.*`task: segment` \(or pass task=segment\)",
+        ),
         (f"{BOX} {POLY}", DETECT, r"`labels: \{polygons: true\}`"),
         (f"{BOX} !", DETECT, "flags need the key `labels:`"),
         (f"{BOX} -", POSE, "expected 6 keypoint numbers"),

@@ -29,7 +29,7 @@ def test_exported_file_computes_all_its_tasks() -> None:
     file = SimpleNamespace(format="onnx", metadata=metadata, names={0: "a", 1: "b"}, kpt_shape=[5, 3])
     assert find_head(file) is None
     assert model_tasks(file) == ("detect", "segment", "pose")
-    assert activate(file, ("detect",)) == RowLayout(nc=2, nk=15, nm=32, embed=16)
+    assert activate(file, ("detect",)) == RowLayout(nc=2, nk=15, nm=32, ne=16)
 
 
 def test_stock_models_are_refused() -> None:

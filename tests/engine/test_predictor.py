@@ -107,12 +107,30 @@ def test_switch_for_a_missing_branch_names_both_sides(images) -> None:
     assert predict(network, images, conf=0.0001)[0].keypoints is None
 
 
-def test_nothing_found(model, images) -> None:
-    for result in predict(model, images, conf=1.0):
+@pytest.mark.parametrize("retina_masks", [False, True])
+def test_nothing_found_gives_empty_fields(model, images, retina_masks, tmp_path: Path) -> None:
+    for result in predict(model, images, conf=1.0, retina_masks=retina_masks):
+        (found,) = predict(model, [result.orig_img], retina_masks=retina_masks)
         assert len(result) == 0
-        assert result.masks is None
+        assert result.masks.data.shape == (0, *found.masks.data.shape[1:])
+        assert result.masks.data.dtype == found.masks.data.dtype
         assert result.keypoints.data.shape == (0, *KPT)
-        assert result.plot().shape == result.orig_img.shape
+        for each in (result, result.numpy(), result.cpu(), result[result.boxes.cls == 0]):
+            assert list(zip(each.boxes, each.masks, each.keypoints, strict=True)) == []
+            assert each.masks.xy == each.masks.xyn == []
+            assert (each.plot() == each.orig_img).all()
+            assert each.plot(color_mode="instance").shape == each.orig_img.shape
+            assert each.summary() == []
+            assert each.to_df().is_empty()
+            assert each.to_json() == "[]"
+            assert each.verbose() == result.new().verbose()
+            each.save_txt(tmp_path / "none.txt", save_conf=True)
+            each.save_crop(tmp_path / "crops")
+        assert not (tmp_path / "none.txt").exists()
+
+
+def test_nothing_found_without_masks(model, images) -> None:
+    assert [r.masks for r in predict(model, images, conf=1.0, segment=False)] == [None, None]
 
 
 def test_host_arguments(model, images) -> None:

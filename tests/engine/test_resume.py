@@ -30,7 +30,8 @@ def hang(trainer):
 
 model = MultiTaskYOLO(sys.argv[2])
 model.add_callback("on_train_batch_end", hang)
-model.train(data=sys.argv[3], project=sys.argv[4], name="run", segment=False, pose=20.0, epochs=2, **eval(sys.argv[5]))
+settings = {"segment": False, "pose": 20.0, "task": "segment", "epochs": 2, **eval(sys.argv[5])}
+model.train(data=sys.argv[3], project=sys.argv[4], name="run", **settings)
 """
 
 
@@ -80,18 +81,21 @@ def test_a_killed_run_leaves_whole_files(run: Path) -> None:
     assert checkpoint["optimizer"] is not None
     assert checkpoint["train_args"]["tasks"] == ["detect", "pose"]
     assert checkpoint["train_args"]["pose"] == 20.0
+    assert checkpoint["train_args"]["label_task"] == "segment"
 
 
 def test_resume_from_python(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = rows(run)[0]
     model = MultiTaskYOLO(run / "weights" / "last.pt")
-    seen: list[tuple[int, float, list[str]]] = []
-    model.add_callback("on_train_start", lambda t: seen.append((t.start_epoch, t.args.pose, t.args.tasks)))
+    seen: list[tuple[int, float, list[str], str]] = []
+    model.add_callback(
+        "on_train_start", lambda t: seen.append((t.start_epoch, t.args.pose, t.args.tasks, t.args.label_task))
+    )
     model.train(resume=True, batch=8, pose=5.0)
     check_finished(run)
     assert any("Resume ignores ['pose'" in message for message in caplog.messages), "batch may change, a gain not"
     assert rows(run)[0] == first
-    assert seen == [(1, 20.0, ["detect", "pose"])]
+    assert seen == [(1, 20.0, ["detect", "pose"], "segment")]
     assert model.model.tasks == ("detect", "pose")
     assert model.metrics.pose.map >= 0
 

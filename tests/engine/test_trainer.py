@@ -27,9 +27,12 @@ from support.training import (
 )
 from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from yolo_multitask import MultiTaskYOLO
+from yolo_multitask.cli import app
 from yolo_multitask.data.labels import LabelSpec, format_line, parse_line
+from yolo_multitask.engine.trainer import MultiTaskTrainer
 from yolo_multitask.tasks import SPECS
 
 LOSSES = {"box_loss", "cls_loss", "dfl_loss", "seg_loss", "pose_loss", "kobj_loss"}
@@ -156,8 +159,9 @@ def test_a_switch_that_cannot_be_met_names_both_sides(
 ) -> None:
     with pytest.raises(ValueError, match=r"'pose=True' was asked for, but data '.*data\.yaml' has only: detect, segm"):
         train(tiny, boxes_and_polygons, tmp_path / "run", pose=True)
-    with pytest.raises(ValueError, match=r"'pose=True' was asked for, but data .* has only"):
-        train(tiny, boxes_and_polygons, tmp_path / "run", pose=20.0)
+    for gain in (20.0, 12.0):
+        with pytest.raises(ValueError, match=r"'pose=True' was asked for, but data .* has only"):
+            train(tiny, boxes_and_polygons, tmp_path / "run", pose=gain)
     no_pose = write_model(tmp_path / "no-pose.yaml", tasks=["segment"])
     with pytest.raises(ValueError, match=r"'pose=True' was asked for, but model '.*no-pose\.yaml' has only: detect, s"):
         train(no_pose, world, tmp_path / "run", pose=True)
@@ -236,6 +240,21 @@ def test_all_classes_in_one(world: Path, tiny: Path, tmp_path: Path) -> None:
     assert model.names == {0: "item"}
     assert model.model.tasks == ("detect", "segment", "pose")
     assert_finite(rows(tmp_path / "run"))
+
+
+def test_all_classes_in_one_keep_the_keypoints_of_a_later_class(tiny: Path, tmp_path: Path) -> None:
+    names = {0: "ball", 1: "person"}
+    data = write_world(tmp_path / "data", objects=1)
+    points = _read(data)["kpt_names"][0]
+    change_yaml(data, names=names, kpt_names={1: points})
+    for file in [*label_files(data), *label_files(data, "val")]:
+        found = [parse_line(line, SPEC) for line in file.read_text().splitlines()]
+        file.write_text("".join(f"{format_line(replace(i, cls=1 - i.cls), SPEC)}\n" for i in found))
+    model = train(tiny, data, tmp_path / "run", single_cls=True)
+    assert (model.model.kpt_classes, model.model.kpt_names) == ([0], {0: points})
+    row = rows(tmp_path / "run")[0]
+    assert row["train/pose_loss"] > 0
+    assert row["val/pose_loss"] > 0
 
 
 def test_chosen_classes_only(world: Path, tiny: Path, tmp_path: Path) -> None:
@@ -367,18 +386,68 @@ def test_stock_pose_labels_train_as_they_are(tiny: Path, tmp_path: Path) -> None
     assert rows(tmp_path / "run")[0]["train/pose_loss"] > 0
 
 
-@pytest.mark.parametrize("said_by", ["yaml", "labels"])
-def test_stock_segment_labels_train_as_they_are(said_by: str, tiny: Path, tmp_path: Path) -> None:
+def stock_segment_set(folder: Path, form: str = "segment") -> Path:
+    """Write a data set of polygon lines, of which its YAML says nothing."""
     keys: dict[str, Any] = {**NO_KEYPOINTS, "labels": ...}
-    data = write_world(tmp_path / "data", **keys)
-    spec = LabelSpec(nc=1, kpt_shape=None, polygons=True, format="segment" if said_by == "yaml" else "multitask")
+    data = write_world(folder, **keys)
     for split in ("train", "val"):
+        spec = LabelSpec(nc=1, kpt_shape=None, polygons=True, format=form)
         relabel(label_files(data, split), spec, keypoints=None, id=-1)
+    return data
+
+
+@pytest.mark.parametrize("said_by", ["yaml", "labels", "task"])
+def test_stock_segment_labels_train_as_they_are(said_by: str, tiny: Path, tmp_path: Path) -> None:
+    data = stock_segment_set(tmp_path / "data", "multitask" if said_by == "labels" else "segment")
     if said_by == "yaml":
         change_yaml(data, task="segment")
-    model = train(tiny, data, tmp_path / "run", **({"labels": {"polygons": True}} if said_by == "labels" else {}))
+    given: dict[str, Any] = {"labels": {"labels": {"polygons": True}}, "task": {"task": "segment"}}.get(said_by, {})
+    model = train(tiny, data, tmp_path / "run", **given)
+    assert model.task == "multitask"
     assert model.model.tasks == ("detect", "segment")
     assert rows(tmp_path / "run")[0]["train/seg_loss"] > 0
+    settings = {**RUN, "project": str(tmp_path), "name": "val"}
+    assert set(model.val(**settings).results_dict) == {*metric_keys("BM"), "fitness"}, "read as in the training"
+    loaded = MultiTaskYOLO(tmp_path / "run" / "weights" / "best.pt")
+    assert "metrics/mAP50(M)" in loaded.val(data=str(data), **settings, **given).results_dict
+
+
+def test_the_asked_label_task_reaches_every_process(tiny: Path, tmp_path: Path) -> None:
+    """The host starts a DDP worker with all arguments of the first process; none of them is a switch by then."""
+    data = stock_segment_set(tmp_path / "data")
+    typed = {**RUN, "data": str(data), "model": str(tiny), "project": str(tmp_path), "name": "run", "task": "segment"}
+    first = MultiTaskTrainer(overrides=typed)
+    worker = MultiTaskTrainer(cfg={**DEFAULT_CFG_DICT, "save_dir": ""}, overrides=vars(first.args))
+    assert worker.data["label_spec"] == first.data["label_spec"]
+    assert worker.data["label_spec"].format == "segment"
+    assert (worker.args.task, worker.args.label_task, worker.args.switches) == ("multitask", "segment", {})
+
+
+def test_stock_segment_labels_without_a_word_say_what_to_do(tiny: Path, tmp_path: Path) -> None:
+    data = stock_segment_set(tmp_path / "data")
+    advice = "`task: segment` in the data YAML or pass task=segment"
+    with pytest.raises(ValueError, match=f"has only: detect. Leave out 'segment=True', or say {advice}"):
+        train(tiny, data, tmp_path / "run", segment=True)
+    with pytest.raises(ValueError, match=r"stock polygon lines `task: segment` \(or pass task=segment\)"):
+        train(tiny, data, tmp_path / "run")
+    model = random_model(tmp_path, nc=1)
+    with pytest.raises(ValueError, match=f"hold only: detect. Leave out 'segment=True', or say {advice}"):
+        model.val(data=str(data), segment=True, **RUN)
+
+
+def test_the_arguments_of_a_run_repeat_it(world: Path, tiny: Path, tmp_path: Path) -> None:
+    train(tiny, world, tmp_path / "run", pose=False)
+    saved = tmp_path / "run" / "args.yaml"
+    assert _read(saved)["tasks"] == ["detect", "segment"]
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    folder = {"project": str(tmp_path), "name": "again", "exist_ok": True}
+    model = MultiTaskYOLO(tiny)
+    model.train(cfg=str(saved), **folder)
+    assert model.model.tasks == ("detect", "segment")
+    typed = [f"{k}={v}" for k, v in {**folder, "segment": False, "pose": 12.0}.items()]
+    assert app.main(["train", f"cfg={saved}", *typed]) == 0
+    assert _read(tmp_path / "again" / "args.yaml")["tasks"] == ["detect", "pose"], "what is typed goes before the file"
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
 
 
 def test_keypoints_without_visibility(tiny: Path, tmp_path: Path) -> None:

@@ -237,9 +237,23 @@ def test_reference_evaluation_says_what_is_missing(tmp_path: Path, monkeypatch) 
     assert "gone.json" in messages[0]
     monkeypatch.setattr(coco, "_find_library", lambda: None)
     assert validator.eval_json({}) == {}
-    assert "pip install" in messages[-1]
+    assert "pip install yolo-multitask[coco]" in messages[-1]
     validator.data["annotations"] = None
     assert validator.eval_json({"a": 1}) == {"a": 1}
+
+
+def test_pictures_of_two_folders_write_two_label_files(full_data: Path, tmp_path: Path) -> None:
+    data = yaml.safe_load(full_data.read_text())
+    source = Path(data["path"])
+    for folder, name in (("a", "0"), ("b", "1")):
+        for kind, suffix in (("images", ".png"), ("labels", ".txt")):
+            (tmp_path / "data" / kind / folder).mkdir(parents=True)
+            (file,) = (source / kind).rglob(f"{name}{suffix}")
+            (tmp_path / "data" / kind / folder / f"same{suffix}").write_bytes(file.read_bytes())
+    file = tmp_path / "data.yaml"
+    file.write_text(yaml.safe_dump({**data, "path": str(tmp_path / "data"), "train": "images", "val": "images"}))
+    validate(network(), file, tmp_path / "out", save_txt=True, max_det=5)
+    assert sorted(f.name for f in (tmp_path / "out" / "labels").iterdir()) == ["a_same.txt", "b_same.txt"]
 
 
 def test_category_ids() -> None:
@@ -249,16 +263,6 @@ def test_category_ids() -> None:
     for bad in ([1], {"person": 1}, "person", [1, "2"]):
         with pytest.raises(ValueError, match="one integer category id for each of the 2 classes"):
             coco.category_ids(bad, NAMES)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_run_lengths(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    mask = (rng.random((37, 1 + 61 * seed)) < (0.02, 0.5, 0.98, 0.1)[seed]).astype(np.uint8)
-    for array in (mask, np.zeros_like(mask), np.ones_like(mask)):
-        np.testing.assert_array_equal(decode_rle(coco.encode_rle(array), *array.shape), array)
-    reference = pytest.importorskip("pycocotools.mask")
-    assert coco.encode_rle(mask)["counts"] == reference.encode(np.asfortranarray(mask))["counts"].decode()
 
 
 def test_losses_are_averaged_over_batches_with_labels(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from support.validation import SIZE, predictions, ready_stock, ready_validator, targets
 from ultralytics.utils import LOGGER
 
-from yolo_multitask.metrics.multitask import ATTRIBUTES, MultiTaskMetrics
+from yolo_multitask.metrics.multitask import MultiTaskMetrics
 from yolo_multitask.tasks import SPECS
 
 NAMES = {0: "person", 1: "car"}
@@ -81,7 +81,7 @@ def test_interface(tmp_path: Path) -> None:
 
 
 def test_registry_and_missing_tasks() -> None:
-    assert set(ATTRIBUTES) <= set(SPECS)
+    assert list(MultiTaskMetrics(NAMES).parts) == list(SPECS)
     metrics = MultiTaskMetrics(NAMES, ["detect", "pose", "track"])
     assert metrics.tasks == ("detect", "pose")
     with pytest.raises(AttributeError, match=r"metrics\.seg was not measured; this run measured: detect, pose"):
@@ -192,7 +192,7 @@ def test_full_labels_give_the_stock_numbers(tmp_path: Path, task: str) -> None:
     for key in compared:
         assert found[key] == expected[key], key
         assert 0 < found[key] < 1
-    attribute = ATTRIBUTES[task]
+    attribute = SPECS[task].metric
     np.testing.assert_array_equal(getattr(ours.metrics, attribute).all_ap, getattr(stock.metrics, attribute).all_ap)
     assert getattr(ours.metrics, attribute).image_metrics == getattr(stock.metrics, attribute).image_metrics
 

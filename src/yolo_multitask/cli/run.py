@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from yolo_multitask.cli.grammar import UsageError, join_tokens, parse_words, unknown
-from yolo_multitask.tasks import DEFAULT_MODEL
+from yolo_multitask.tasks import BRANCH_TASKS, SPECS, TASK
 
-TASK = "multitask"
 # Bare words and keys that the host accepts beyond its configuration: a bool default may stand alone.
 HOST_EXTRAS: Mapping[str, Any] = {
     "augmentations": None,
@@ -57,8 +56,8 @@ def parse(tokens: Sequence[str]) -> dict[str, Any]:
         tokens: What stood after the mode on the command line; a task word may stand among it.
 
     Returns:
-        Values by key; `task` is present where a task word or `task=` was given. `cfg=FILE` is read and its values stand
-        where the command line gives none.
+        Values by key; `task` is set where a task word or `task=` was given. `cfg=FILE` is read and its values stand
+        where the command line gives none; with it, switches stand under `switches`.
 
     Raises:
         UsageError: If a key is unknown, or a value has the wrong type.
@@ -67,21 +66,24 @@ def parse(tokens: Sequence[str]) -> dict[str, Any]:
     from ultralytics.cfg import TASKS as HOST_TASKS
     from ultralytics.cfg import check_cfg
 
-    from yolo_multitask.args import normalise
+    from yolo_multitask.args import merge, normalise
 
     valid = valid_keys()
     tasks = {*HOST_TASKS, TASK}
     words = join_tokens(tokens, flags=[key for key, default in valid.items() if isinstance(default, bool)])
     task_words = [word for word in words if word in tasks]
     overrides = parse_words([word for word in words if word not in tasks], valid)
-    if cfg := overrides.pop("cfg", None):
-        overrides = {**_read_cfg(str(cfg), valid), **overrides}
     if task_words:
         overrides["task"] = task_words[-1]
-    if (task := overrides.get("task")) and task not in tasks:
-        raise UsageError(unknown(str(task), tasks, "task"))
-    overrides.pop("mode", None)
+    cfg = overrides.pop("cfg", None)
     try:
+        if cfg:
+            overrides = merge(_read_cfg(str(cfg), valid), normalise(overrides))
+            if "label_task" in overrides:
+                overrides["task"] = overrides.pop("label_task")
+        if (task := overrides.get("task")) and task not in tasks:
+            raise UsageError(unknown(str(task), tasks, "task"))
+        overrides.pop("mode", None)
         check_cfg({key: value for key, value in normalise(overrides).items() if key not in HOST_EXTRAS})
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -89,15 +91,21 @@ def parse(tokens: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_cfg(name: str, valid: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a configuration file."""
+    """Return the values of a configuration file, such as a run's `args.yaml`, which holds all keys of this package."""
     from ultralytics.utils import YAML
     from ultralytics.utils.checks import check_yaml
 
-    values = {key: value for key, value in YAML.load(check_yaml(name)).items() if key != "cfg"}
+    from yolo_multitask.args import DEFAULTS, from_file
+
+    file = check_yaml(name)
+    values = YAML.load(file)
     for key in values:
-        if key not in valid:
+        if key not in valid and key not in DEFAULTS:
             raise UsageError(f"{name}: {unknown(key, valid, 'argument')}")
-    return values
+    try:
+        return from_file(values, file)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def load_model(name: str | Path, task: str | None) -> Any:
@@ -139,8 +147,12 @@ def run_mode(mode: str, tokens: Sequence[str]) -> None:
     if mode != "train" and Path(str(name)).suffix in {".yaml", ".yml"}:
         warn(f"{name} is an architecture without trained weights: what it finds is noise. Pass model=best.pt.")
     model = load_model(name, task)
-    if task and task != model.task:
-        warn(f"'{task}' was asked for, but {name} is a {model.task} model; running it as {model.task}.")
+    reads_labels = mode in {"train", "val"} and model.task == TASK
+    if reads_labels and task in SPECS:
+        overrides["task"] = task  # of the label lines, where the data YAML does not say
+    if task and task != model.task and not (reads_labels and task == "segment"):
+        hint = f" The switch of that branch is {task}=True." if model.task == TASK and task in BRANCH_TASKS else ""
+        warn(f"'{task}' was asked for, but {name} is a {model.task} model; running it as {model.task}.{hint}")
     _fill_defaults(mode, overrides, model)
     if mode in {"predict", "track"}:
         # Consumed one by one: the host keeps every result of a video in memory otherwise.
@@ -151,23 +163,27 @@ def run_mode(mode: str, tokens: Sequence[str]) -> None:
 
 
 def _default_model(task: str | None) -> str:
-    from ultralytics.cfg import TASK2MODEL
+    from yolo_multitask import host
 
-    name = str(TASK2MODEL[task]) if task and task != TASK else DEFAULT_MODEL
-    warn(f"'model' is missing, using model={name}.")
+    name = host.default_model(task)
+    hint = ""
+    if task in BRANCH_TASKS:
+        hint = f" '{task}' alone names a stock model's task; the switch of a multitask model is {task}=True."
+    warn(f"'model' is missing, using model={name}.{hint}")
     return name
 
 
 def _fill_defaults(mode: str, overrides: dict[str, Any], model: Any) -> None:
     """Fill in what a mode needs and the command did not give, with a warning, as `yolo` does."""
-    from ultralytics.cfg import TASK2DATA
     from ultralytics.utils import ASSETS, DEFAULT_CFG
+
+    from yolo_multitask import host
 
     needs_data = not (overrides.get("resume") if mode == "train" else model.overrides.get("data"))
     if mode in {"predict", "track"}:
         key, default = "source", DEFAULT_CFG.source or ASSETS
     elif mode in {"train", "val"} and needs_data:
-        key, default = "data", DEFAULT_CFG.data or TASK2DATA.get(model.task)
+        key, default = "data", DEFAULT_CFG.data or host.default_data(model.task)
     elif mode == "export":
         key, default = "format", DEFAULT_CFG.format or "torchscript"
     else:

@@ -16,7 +16,7 @@ from typing import Any
 from yolo_multitask.configs import config_names, resolve_yaml
 from yolo_multitask.data.spec import LabelSpec, check_kpt_shape
 
-__all__ = ("KNOWN_KEYS", "annotation_file", "load_data", "resolve_yaml")
+__all__ = ("KNOWN_KEYS", "load_data", "resolve_yaml")
 
 KNOWN_KEYS = (
     *("path", "train", "val", "test", "minival", "validation", "names", "nc", "channels", "download", "masks_dir"),
@@ -60,22 +60,6 @@ def load_data(
         raise ValueError(f"{path}: {message}") from error
     data["label_spec"], data["kpt_classes"] = _check(data, path, task, labels)
     return data
-
-
-def annotation_file(data: Mapping[str, Any], split: str, kind: str) -> Path | None:
-    """Return the COCO JSON that a split was converted from, for COCO evaluation.
-
-    Args:
-        data: What `load_data` returned.
-        split: ``train``, ``val`` or ``test``.
-        kind: ``instances`` or ``keypoints``.
-
-    Returns:
-        The path, or None when the YAML names none or the file is gone.
-    """
-    file = ((data.get("annotations") or {}).get(split) or {}).get(kind)
-    path = None if file is None else Path(data.get("path") or ".") / file
-    return path if path is not None and path.is_file() else None
 
 
 def _find(name: str) -> str:
@@ -147,6 +131,12 @@ def _check_keys(data: Mapping[str, Any]) -> None:
     for split in _SPLITS:
         value = data.get(split)
         for item in value if isinstance(value, (list, tuple)) else []:
+            if isinstance(item, Mapping):
+                raise ValueError(
+                    f"'{split}': expected a path or a list of paths, found the source {item!r}. Sources with their own "
+                    "`tasks` and `classes` are not in this version: list the folders as plain paths, say with "
+                    "`labels:` all that any of them holds, and write '-' in a line for what its source did not label"
+                )
             if not isinstance(item, str):
                 raise ValueError(f"'{split}': expected a path or a list of paths, found the entry {item!r}")
 

@@ -37,7 +37,7 @@ from yolo_multitask.data.augment import (
     adapt_transforms,
     collate_extras,
 )
-from yolo_multitask.data.labels import Labels, LabelSpec, LineProblem, read_labels
+from yolo_multitask.data.labels import Labels, LabelSpec, LineProblem, cache_file, read_labels
 
 CACHE_VERSION = "multitask-1"  # of what is written to the cache file; changes with the layout of `scan_image`'s label
 _MAX_IDENTITIES = 2**24  # integers up to here are exact in float32
@@ -150,7 +150,8 @@ class MultiTaskDataset(YOLODataset):
 
     Args:
         data: Data set configuration as `yolo_multitask.data.config.load_data` returns it: ``label_spec``,
-            ``kpt_classes``, ``names``, ``flip_idx`` and ``channels``.
+            ``kpt_classes`` (by the classes of the lines, with ``single_cls`` too), ``names``, ``flip_idx`` and
+            ``channels``.
         *args: As `ultralytics.data.base.BaseDataset`.
         **kwargs: As `ultralytics.data.base.BaseDataset`.
 
@@ -236,8 +237,7 @@ class MultiTaskDataset(YOLODataset):
             raise ValueError(
                 f"{self.prefix}expected images in {self.img_path}, found none for fraction={self.fraction}"
             )
-        folder = Path(files[0]).parent
-        path = folder.with_name(f"{folder.name}.multitask.cache")  # the host's own is <folder>.cache
+        path = cache_file(Path(files[0]).parent)
         cache = _read_cache(path, self.get_cache_hash())
         if cache is None:
             cache = self.cache_labels(path)
@@ -309,8 +309,10 @@ class MultiTaskDataset(YOLODataset):
             if self.kpt_classes is not None:
                 cls[~np.isin(cls[:, CLS], self.kpt_classes), HAS_KEYPOINTS] = 0
             folder = str(Path(label["im_file"]).parent)
-            for row, ident in zip(cls, label.pop("ids").tolist(), strict=True):
-                row[ID] = NO_ID if ident < 0 else index.setdefault((folder, ident), len(index))
+            ids = label.pop("ids")
+            cls[:, ID] = NO_ID
+            for i in np.flatnonzero(ids >= 0):
+                cls[i, ID] = index.setdefault((folder, int(ids[i])), len(index))
         if len(index) > _MAX_IDENTITIES:
             raise ValueError(f"{self.prefix}expected at most {_MAX_IDENTITIES} identities, found {len(index)}")
         self.identities = list(index)

@@ -204,6 +204,11 @@ def read_labels(path: str | os.PathLike[str], spec: LabelSpec) -> tuple[Labels, 
     return Labels.from_instances(instances, spec), problems
 
 
+def cache_file(folder: Path) -> Path:
+    """Return the file that keeps what was read from a folder of label files; the host's own is ``<folder>.cache``."""
+    return folder.with_name(f"{folder.name}.multitask.cache")
+
+
 def write_labels(path: str | os.PathLike[str], labels: Labels, spec: LabelSpec) -> None:
     """Write a label file whole or not at all (temporary file in the same folder, then rename).
 
@@ -318,7 +323,7 @@ def _key_to_add(spec: LabelSpec) -> str:
         return "; if the lines also hold polygons, add `labels: {keypoints: true, polygons: true}` to the data YAML"
     return (
         "; the data YAML says nothing but boxes: for polygons after the box add `labels: {polygons: true}` to it, for "
-        "stock polygon lines `task: segment`, for keypoints `kpt_shape: [K, D]`"
+        "stock polygon lines `task: segment` (or pass task=segment), for keypoints `kpt_shape: [K, D]`"
     )
 
 

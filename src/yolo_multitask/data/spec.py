@@ -147,6 +147,22 @@ class LabelSpec:
         return tuple(name for name, there in wanted if there)
 
     @property
+    def advice(self) -> dict[str, str]:
+        """What to change so that labels that seem to lack a task train it, by missing task, for messages."""
+        polygons = "add `labels: {keypoints: true, polygons: true}` to the data YAML if polygons follow the keypoints"
+        if self.kpt_shape is None:
+            polygons = (
+                "say `task: segment` in the data YAML or pass task=segment if its lines are stock polygon lines, or "
+                "add `labels: {polygons: true}` to it if polygons follow the box"
+            )
+        texts = {
+            "segment": polygons,
+            "pose": "add `kpt_shape: [K, D]` to the data YAML if its lines hold keypoints",
+            "track": "add `labels: {ids: true}` to the data YAML if its lines hold identities",
+        }
+        return {task: text for task, text in texts.items() if task not in self.tasks}
+
+    @property
     def has_box(self) -> bool:
         """Whether the lines hold a box; else it is taken from the polygon."""
         return self.format not in ("segment", "kpt_seg")

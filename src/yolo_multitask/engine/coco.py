@@ -1,4 +1,4 @@
-"""COCO files: run-length masks, category ids, and the reference evaluation of a predictions file.
+"""COCO files: category ids, and the reference evaluation of a predictions file.
 
 The evaluation needs `faster-coco-eval` or `pycocotools`; nothing is installed on the fly.
 """
@@ -30,26 +30,6 @@ _LIBRARIES = (
     ("faster_coco_eval", "faster_coco_eval", "COCOeval_faster"),
     ("pycocotools.coco", "pycocotools.cocoeval", "COCOeval"),
 )
-
-
-def encode_rle(mask: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return a binary mask (H, W) as COCO's compressed run-length encoding, `{"size": [H, W], "counts": str}`.
-
-    Runs go down the columns and start with background. Each is written in groups of 5 bits, from the fourth on as the
-    difference to the run two before it (`rleToString` of COCO's maskApi.c).
-    """
-    flat = np.asarray(mask, bool).ravel(order="F")
-    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
-    runs = np.diff(ends, prepend=0).astype(np.int64)
-    if flat.size and flat[0]:
-        runs = np.concatenate(([0], runs))
-    values = runs.copy()
-    values[3:] -= runs[1:-2]
-    groups = values[:, None] >> (5 * np.arange(flat.size.bit_length() // 5 + 2))
-    more = (groups < -16) | (groups > 15)
-    kept = np.column_stack((np.ones(len(values), bool), more[:, :-1]))
-    text = ((groups & 31) + 32 * more + 48)[kept].astype(np.uint8).tobytes().decode("ascii")
-    return {"size": [int(n) for n in np.shape(mask)], "counts": text}
 
 
 def category_ids(categories: Any, names: Mapping[int, str]) -> list[int]:
@@ -94,7 +74,7 @@ def evaluate(
     if library is None:
         LOGGER.warning(
             "COCO evaluation skipped: neither faster-coco-eval nor pycocotools is installed. "
-            "Run 'pip install faster-coco-eval' and validate again; the predictions are saved."
+            "Run 'pip install yolo-multitask[coco]' and validate again; the predictions are saved."
         )
         return {}
     stats: dict[str, float] = {}

@@ -52,5 +52,5 @@ def activate(model: Any, tasks: Sequence[str]) -> RowLayout:
         nc=len(model.names),
         nk=prod(model.kpt_shape) if "pose" in has else 0,
         nm=int(metadata["nm"]) if "segment" in has else 0,
-        embed=int(metadata.get("embed_dim") or 0),
+        ne=int(metadata.get("embed_dim") or 0),
     )

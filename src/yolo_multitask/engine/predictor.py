@@ -15,7 +15,7 @@ from ultralytics.utils import DEFAULT_CFG, ops
 from yolo_multitask.args import full_cfg, normalise, select_tasks
 from yolo_multitask.engine.heads import activate, model_tasks
 from yolo_multitask.engine.results import Results
-from yolo_multitask.tasks import RowLayout
+from yolo_multitask.tasks import TASK, RowLayout
 
 
 class MultiTaskPredictor(DetectionPredictor):
@@ -38,7 +38,7 @@ class MultiTaskPredictor(DetectionPredictor):
         Raises:
             ValueError: If a switch has a wrong type.
         """
-        super().__init__(full_cfg(cfg), {**normalise(overrides), "task": "multitask"}, _callbacks)
+        super().__init__(full_cfg(cfg), {**normalise(overrides), "task": TASK}, _callbacks)
         self.tasks: tuple[str, ...] = ("detect",)
         self.layout = RowLayout(nc=0)
 
@@ -49,7 +49,7 @@ class MultiTaskPredictor(DetectionPredictor):
             ValueError: If a switch asks for a task that the model does not have.
         """
         super().setup_source(source, stride)
-        self.args.task = "multitask"
+        self.args.task = TASK
         switches = getattr(self.args, "switches", None) or {}
         self.tasks = select_tasks(switches, model_tasks(self.model), f"model '{self.args.model}'")
         self.layout = activate(self.model, self.tasks)
@@ -91,7 +91,7 @@ class MultiTaskPredictor(DetectionPredictor):
     def construct_result(
         self, pred: torch.Tensor, img: torch.Tensor, orig_img: Any, img_path: str, proto: torch.Tensor | None = None
     ) -> Results:
-        """Return the result of one image.
+        """Return the result of one image; without detections its fields are empty, not None.
 
         Args:
             pred: Rows after NMS (N, 6 + extra), boxes and keypoints in input pixels.
@@ -104,7 +104,7 @@ class MultiTaskPredictor(DetectionPredictor):
         boxes = pred[:, :6].clone()
         boxes[:, :4] = ops.scale_boxes(shape, boxes[:, :4], orig_img.shape)
         masks = keypoints = embeddings = None
-        if proto is not None and "segment" in self.tasks and len(pred):
+        if proto is not None and "segment" in self.tasks:
             if self.args.retina_masks:
                 masks = ops.process_mask_native(proto, pred[:, layout.mask], boxes[:, :4], orig_img.shape[:2])
             else:
@@ -112,8 +112,8 @@ class MultiTaskPredictor(DetectionPredictor):
         if layout.nk and "pose" in self.tasks:
             points = pred[:, layout.kpt].reshape(len(pred), *self.model.kpt_shape).clone()
             keypoints = self._hide_absent(ops.scale_coords(shape, points, orig_img.shape), boxes[:, 5])
-        if layout.embed:
-            embeddings = pred[:, layout.mask.stop : layout.mask.stop + layout.embed]
+        if layout.ne:
+            embeddings = pred[:, layout.embed]
         return Results(
             orig_img,
             path=img_path,

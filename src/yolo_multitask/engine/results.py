@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ultralytics.engine.results import BaseTensor
 from ultralytics.engine.results import Results as HostResults
 
+from yolo_multitask import host
 from yolo_multitask.data.labels import Instance, LabelSpec, format_line
 
 _SMALLEST_SIDE = 1e-6  # normalised side written for a box that was clipped to nothing; a label needs one above 0
@@ -50,7 +51,7 @@ class Results(HostResults):
             ValueError: If the fields differ in length.
         """
         super().__init__(*args, **kwargs)
-        self._keys: tuple[str, ...] = (*self._keys, "embeddings")
+        host.add_result_field(self, "embeddings")
         self.embeddings = None if embeddings is None else Embeddings(embeddings, self.orig_shape)
         self._check_lengths()
 

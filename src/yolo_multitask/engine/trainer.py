@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from torch import nn
-from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.plotting import plot_labels
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -42,6 +42,12 @@ class MultiTaskTrainer(DetectionTrainer):
         """Take the host's configuration and arguments, in which `segment`, `pose` and `track` may be switches."""
         self._loss_sums: dict[str, tuple[float, int]] = {}
         super().__init__(full_cfg(cfg), {**normalise(overrides), "task": host.TASK}, _callbacks)
+        if self.args.distill_model is not None:
+            raise ValueError(
+                f"'distill_model={self.args.distill_model}' wraps a network of one task and does not take multitask "
+                "models. Use 'teachers=[...]' with checkpoints of the single tasks instead."
+            )
+        self._teachers = self._load_teachers()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Take over the arguments of the run to resume; those that its checkpoint does not know get their defaults."""
@@ -51,12 +57,12 @@ class MultiTaskTrainer(DetectionTrainer):
 
     def get_dataset(self) -> dict[str, Any]:
         """Load and check the data YAML."""
-        data = load_data(self.args.data, labels=self.args.labels, split=self.args.split)
+        args = self.args
+        data = load_data(args.data, task=args.label_task, labels=args.labels, split=args.split)
         self.args.data = data.get("yaml_file", self.args.data)
         if self.args.single_cls:
             LOGGER.info("Overriding class names with single class.")
-            data["names"], data["nc"] = {0: "item"}, 1
-            data["kpt_classes"] = [0] if data["kpt_classes"] else []
+            data["names"], data["nc"] = {0: "item"}, 1  # `kpt_classes` stays: the label lines have their own classes
         return data
 
     def setup_model(self) -> Any:
@@ -92,7 +98,14 @@ class MultiTaskTrainer(DetectionTrainer):
         if weights:
             model.load(weights)
         self.args.tasks = list(model.tasks)
+        self._save_tasks()
         return model
+
+    def _save_tasks(self) -> None:
+        """Write the resolved tasks into the run's `args.yaml`, which the host saves before there is a model."""
+        file = self.save_dir / "args.yaml"
+        if RANK in {-1, 0} and file.is_file():
+            YAML.save(file, {**YAML.load(file), "tasks": self.args.tasks})
 
     def _select_tasks(self, config: dict[str, Any]) -> tuple[str, ...]:
         """Return the tasks to train: those asked for, else those that both the model and the data have.
@@ -106,7 +119,8 @@ class MultiTaskTrainer(DetectionTrainer):
         in_model = select_tasks(
             switches, config.get("tasks", BRANCH_TASKS), f"model '{config.get('yaml_file', 'dict')}'"
         )
-        in_data = select_tasks(switches, self.data["label_spec"].tasks, f"data '{self.args.data}'")
+        spec = self.data["label_spec"]
+        in_data = select_tasks(switches, spec.tasks, f"data '{self.args.data}'", spec.advice)
         tasks = tuple(t for t in in_model if t in in_data)
         for task in in_model:
             if task not in in_data:
@@ -114,10 +128,15 @@ class MultiTaskTrainer(DetectionTrainer):
         return tasks
 
     def set_model_attributes(self) -> None:
-        """Attach classes and keypoint names to the model, and to its checkpoint."""
+        """Attach classes, keypoint names and how the labels were read to the model, and to its checkpoint."""
         super().set_model_attributes()
-        self.model.kpt_names = self.data.get("kpt_names")
-        self.model.kpt_classes = self.data.get("kpt_classes")
+        names, classes = self.data.get("kpt_names"), self.data["kpt_classes"]
+        if self.args.single_cls:
+            names = {0: names[classes[0]]} if isinstance(names, dict) and classes[0] in names else None
+            classes = [0]
+        self.model.kpt_names, self.model.kpt_classes = names, classes
+        # a finished checkpoint keeps none of our arguments: the host strips them
+        self.model.trained_on = {key: getattr(self.args, key) for key in ("data", "labels", "label_task")}
         self.model.kpt_oks_sigmas = self.data.get("kpt_oks_sigmas")
 
     def get_validator(self) -> MultiTaskValidator:
@@ -136,9 +155,29 @@ class MultiTaskTrainer(DetectionTrainer):
     def _setup_train(self) -> None:
         """Set up the run; with `teachers`, the loss holds them, so that neither the EMA nor a checkpoint does."""
         super()._setup_train()
-        if self.args.teachers:
+        if self._teachers:
             model = unwrap_model(self.model)
-            model.criterion = MultiTaskLoss(model, [host.load_network(t, self.device) for t in self.args.teachers])
+            model.criterion = MultiTaskLoss(model, {k: v.to(self.device) for k, v in self._teachers.items()})
+
+    def _load_teachers(self) -> dict[str, Any]:
+        """Return the networks that `teachers` names.
+
+        Raises:
+            ValueError: If `teachers` is not a list of checkpoints, or one takes images of other channels.
+            FileNotFoundError: If one does not exist.
+        """
+        files = self.args.teachers or []
+        if not isinstance(files, (list, tuple)) or not all(isinstance(f, (str, Path)) for f in files):
+            raise ValueError(f"'teachers' must be a checkpoint or a list of checkpoints, got {files!r}.")
+        teachers = {str(file): host.load_network(file) for file in files}
+        for name, teacher in teachers.items():
+            channels = (getattr(teacher, "yaml", None) or {}).get("channels", 3)
+            if channels != self.data["channels"]:
+                raise ValueError(
+                    f"Teacher '{name}' takes images of {channels} channels, the data has {self.data['channels']}. "
+                    "Leave it out of 'teachers', or use one that was trained on such images."
+                )
+        return teachers
 
     def _build_train_pipeline(self) -> None:
         """Build the loaders, and raise `max_det` where images hold more instances, as the host does for its own
@@ -146,7 +185,7 @@ class MultiTaskTrainer(DetectionTrainer):
         """
         super()._build_train_pipeline()
         datasets = {"train": self.train_loader.dataset, "val": self.test_loader.dataset}
-        DetectionValidator._check_max_det(self.args, datasets)
+        host.raise_max_det(self.args, datasets)
         unwrap_model(self.model).set_head_attr(max_det=self.args.max_det)
 
     def get_class_counts(self) -> Any:

@@ -5,6 +5,7 @@ N predictions and M targets of an image, K keypoints of D values, h w the networ
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,21 @@ from numpy.typing import NDArray
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER, RANK, ops
 
+from yolo_multitask import host
 from yolo_multitask.args import host_cfg, normalise, own_cfg, select_tasks
 from yolo_multitask.data.config import load_data
+from yolo_multitask.data.convert.rle import encode_rle
 from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.engine import coco
 from yolo_multitask.engine.heads import activate, find_head, model_tasks
 from yolo_multitask.engine.results import Results
 from yolo_multitask.metrics import detect, pose, segment
-from yolo_multitask.metrics.multitask import ATTRIBUTES, MultiTaskMetrics, stat_key
-from yolo_multitask.tasks import SPECS, RowLayout
+from yolo_multitask.metrics.multitask import MultiTaskMetrics, stat_key
+from yolo_multitask.tasks import SPECS, TASK, RowLayout
 
 MOSTLY_INSIDE = 0.5  # share of a prediction's area inside an ignore region above which it is no false positive
 SAME_INSTANCE = 0.5  # box IoU from which a prediction belongs to an instance that is not labelled for the task
 CONFUSION_IOU = 0.45  # the host's matching threshold in the confusion matrix
-_LABEL_FLAGS = {"segment": "has_mask", "pose": "has_keypoints"}  # batch keys that say which instances are labelled
 
 
 class MultiTaskValidator(DetectionValidator):
@@ -57,22 +59,23 @@ class MultiTaskValidator(DetectionValidator):
         Raises:
             ValueError: If a switch has a wrong type.
         """
-        given = normalise(args if isinstance(args, Mapping) or args is None else vars(args))
-        self._label_task = given.get("task") if given.get("task") in SPECS else None
-        super().__init__(dataloader, save_dir, {**host_cfg(given), "task": "multitask"}, _callbacks)
-        self.args.task = "multitask"
+        typed = isinstance(args, Mapping) or args is None  # else a full configuration
+        given = normalise(args if typed else vars(args), typed=typed)
+        super().__init__(dataloader, save_dir, {**host_cfg(given), "task": TASK}, _callbacks)
+        self.args.task = TASK
         for key, value in own_cfg(given).items():
             setattr(self.args, key, value)
         self.layout = RowLayout(nc=0)
         self.sigmas: NDArray[Any] | None = None
         self.kpt_classes: list[int] = []
         self._native_masks = False
+        self._image_root = Path()
         self._label_batches: dict[str, int] = {}
         self._loaded: dict[str, Any] | None = None
         self._set_tasks(tuple(self.args.tasks or ("detect",)))
 
     def _set_tasks(self, tasks: tuple[str, ...]) -> None:
-        self.tasks = tuple(t for t in ATTRIBUTES if t == "detect" or t in tasks)
+        self.tasks = tuple(t for t in SPECS if t == "detect" or t in tasks)
         if getattr(self.metrics, "tasks", None) != self.tasks:
             self.metrics: MultiTaskMetrics = MultiTaskMetrics(tasks=self.tasks)
 
@@ -88,7 +91,7 @@ class MultiTaskValidator(DetectionValidator):
         active = () if head is None else head.active
         if trainer is None:
             self._loaded = load_data(
-                self.args.data, task=self._label_task, labels=self.args.labels, split=self.args.split or ""
+                self.args.data, task=self.args.label_task, labels=self.args.labels, split=self.args.split or ""
             )
             self.args.data = str(self._loaded.get("yaml_file") or self.args.data)
             if head is not None:  # the host prints the table's header before it has set up the model
@@ -106,13 +109,13 @@ class MultiTaskValidator(DetectionValidator):
             switches = self.args.switches
             has = select_tasks(switches, has, f"model '{self.args.model}'")
             for task in has:
-                if switches.get(task) and task in ATTRIBUTES and task not in labelled:
+                if switches.get(task) and task in SPECS and task not in labelled:
                     raise ValueError(
                         f"'{task}=True' was asked for and model '{self.args.model}' has it, but the labels of data "
-                        f"'{self.args.data}' hold only: {', '.join(labelled)}. Leave out '{task}=True', or say in the "
-                        f"data YAML that the labels have {SPECS[task].label}."
+                        f"'{self.args.data}' hold only: {', '.join(labelled)}. Leave out '{task}=True', or "
+                        f"{data['label_spec'].advice[task]}."
                     )
-        return tuple(t for t in ATTRIBUTES if t in has and t in labelled)
+        return tuple(t for t in SPECS if t in has and t in labelled)
 
     def get_dataloader(self, dataset_path: Any, batch_size: int) -> Any:
         """Return the loader of the split to validate."""
@@ -138,6 +141,8 @@ class MultiTaskValidator(DetectionValidator):
         super().init_metrics(model)
         self.layout = activate(model, model_tasks(model) if self.training else self.tasks)
         self._native_masks = bool(self.args.save_json or self.args.save_txt)  # more accurate, slower; as the host
+        if self.args.save_txt:
+            self._image_root = Path(os.path.commonpath([Path(f).parent for f in self.dataloader.dataset.im_files]))
         self._label_batches = dict.fromkeys(self.tasks[1:], 0)
         self.kpt_classes = [0] if self.args.single_cls else list(self.data["kpt_classes"])
         if "pose" in self.tasks:
@@ -210,8 +215,7 @@ class MultiTaskValidator(DetectionValidator):
         height, width = pbatch["imgsz"]
         scale = torch.tensor([width, height, width, height], device=self.device)
         pbatch["regions"] = ops.xywh2xyxy(batch["ignore"][batch["ignore_idx"] == si]) * scale
-        pbatch["labelled"] = {t: batch[_LABEL_FLAGS[t]][chosen].bool() for t in self.tasks[1:]}
-        pbatch["labelled"]["detect"] = torch.ones_like(pbatch["cls"], dtype=torch.bool)
+        pbatch["labelled"] = {task: _labelled(task, batch)[chosen] for task in self.tasks}
         if "segment" in self.tasks:
             pbatch["masks"] = self._target_masks(si, batch, len(pbatch["cls"]))
         if "pose" in self.tasks:
@@ -236,11 +240,11 @@ class MultiTaskValidator(DetectionValidator):
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Add a batch to the statistics, the confusion matrix and the files that were asked for."""
         for task in self._label_batches:
-            self._label_batches[task] += int(bool(batch[_LABEL_FLAGS[task]].any()))
+            self._label_batches[task] += int(bool(_labelled(task, batch).any()))
         for si, pred in enumerate(preds):
             self.seen += 1
             pbatch = self._prepare_batch(si, batch)
-            predn = self._prepare_pred(pred)
+            predn = host.merge_classes(self, pred)
             cls = pbatch["cls"].cpu().numpy()
             stats, ignored = self._image_stats(predn, pbatch)
             name = Path(pbatch["im_file"]).name
@@ -320,7 +324,7 @@ class MultiTaskValidator(DetectionValidator):
         """Gather the statistics of all processes, and rescale the validation losses to batches with labels."""
         super().gather_stats()
         for metric in list(self.metrics.parts.values())[1:]:
-            self._gather_image_metrics(metric)
+            host.gather_image_metrics(self, metric)
         if self.training:
             self._rescale_losses()
 
@@ -372,8 +376,7 @@ class MultiTaskValidator(DetectionValidator):
             self.pred_to_json(scaled, pbatch)
         if self.args.save_txt:
             path = Path(pbatch["im_file"])
-            root = getattr(self, "label_root", path.parent)
-            name = "_".join(path.relative_to(root).with_suffix("").parts)  # a/1.jpg and b/1.jpg do not collide
+            name = "_".join(path.relative_to(self._image_root).with_suffix("").parts)  # a/1.jpg is a_1.txt, b/1.jpg b_1
             self.save_one_txt(
                 scaled, self.args.save_conf, pbatch["ori_shape"], self.save_dir / "labels" / f"{name}.txt"
             )
@@ -408,7 +411,7 @@ class MultiTaskValidator(DetectionValidator):
         entries = self.jdict[len(self.jdict) - len(predn["cls"]) :]
         if "masks" in predn:
             for entry, mask in zip(entries, predn["masks"].cpu().numpy(), strict=True):
-                entry["segmentation"] = coco.encode_rle(mask)
+                entry["segmentation"] = encode_rle(mask)
         if "keypoints" in predn:
             points = predn["keypoints"]
             if points.shape[2] == 2:
@@ -435,6 +438,12 @@ class MultiTaskValidator(DetectionValidator):
             images = self.dataloader.dataset.im_files
             stats.update(coco.evaluate(self.jdict, paths, self.tasks, images, self.sigmas))
         return stats
+
+
+def _labelled(task: str, batch: Mapping[str, Any]) -> torch.Tensor:
+    """Return which instances of a batch are labelled for a task, bool (N,)."""
+    flag = SPECS[task].flag
+    return torch.ones_like(batch["cls"][:, 0], dtype=torch.bool) if flag is None else batch[flag].bool()
 
 
 def _table_row(name: str, images: int, instances: int, values: Any) -> str:

@@ -16,7 +16,6 @@ from ultralytics.utils.metrics import DetMetrics, Metric, ap_per_class
 
 from yolo_multitask.tasks import SPECS
 
-ATTRIBUTES = {"detect": "box", "segment": "seg", "pose": "pose"}  # task -> attribute of its `Metric`, as in the host
 _FIELDS = ("tp", "conf", "pred_cls", "target_cls")
 _CURVES = ("Precision-Recall", "F1-Confidence", "Precision-Confidence", "Recall-Confidence")
 _COLUMNS = ("precision", "recall", "mAP50", "mAP50-95")
@@ -40,7 +39,7 @@ class MultiTaskMetrics(DetMetrics):
             `target_img`, the classes present in an image.
     """
 
-    def __init__(self, names: Mapping[int, str] | None = None, tasks: Sequence[str] = tuple(ATTRIBUTES)) -> None:
+    def __init__(self, names: Mapping[int, str] | None = None, tasks: Sequence[str] = tuple(SPECS)) -> None:
         """Build empty metrics.
 
         Args:
@@ -48,14 +47,14 @@ class MultiTaskMetrics(DetMetrics):
             tasks: Tasks to measure; those without an average precision (`track`) are left out.
         """
         super().__init__(names)
-        self.tasks = tuple(t for t in ATTRIBUTES if t == "detect" or t in tasks)
+        self.tasks = tuple(t for t in SPECS if t == "detect" or t in tasks)
         for task in self.tasks[1:]:
-            setattr(self, ATTRIBUTES[task], Metric())
+            setattr(self, SPECS[task].metric, Metric())
             self.stats.update({stat_key(field, task): [] for field in _FIELDS})
 
     def __getattr__(self, name: str) -> Any:
         """Explain a missing `seg` or `pose`."""
-        if name in ATTRIBUTES.values():
+        if any(name == spec.metric for spec in SPECS.values()):
             raise AttributeError(
                 f"metrics.{name} was not measured; this run measured: {', '.join(self.tasks)}. The model must have the "
                 "task, the data must label it, and its switch must not be off."
@@ -65,7 +64,7 @@ class MultiTaskMetrics(DetMetrics):
     @property
     def parts(self) -> dict[str, Metric]:
         """The `Metric` of each task, in the order of `tasks`."""
-        return {task: getattr(self, ATTRIBUTES[task]) for task in self.tasks}
+        return {task: getattr(self, SPECS[task].metric) for task in self.tasks}
 
     def update_stats(self, stat: dict[str, Any]) -> None:
         """Add one image.

@@ -139,11 +139,9 @@ def _convert_split(source: Source, scheme: Scheme, stage: Path, background: bool
         written.add(label)
         found = [_instance(row, image, scheme, class_of, report) for row in rows]
         labels = Labels.from_instances([i for i in found if i is not None], scheme.spec)
-        if not len(labels):
-            if not background:
-                report.images_skipped += 1
-                continue
-            report.background += 1
+        if not len(labels) and not background:
+            report.images_skipped += 1
+            continue
         _count(report, labels)
         place_image(source.folder / name, stage / "images" / source.split / name, copy)
         write_labels(stage / "labels" / source.split / label, labels, scheme.spec)
@@ -161,6 +159,7 @@ def _count(report: SplitReport, labels: Labels) -> None:
     """Add the lines of one image to the counts."""
     kept = ~labels.ignore
     report.images += 1
+    report.background += int(not kept.any())
     report.instances += int(kept.sum())
     report.ignored += int(labels.ignore.sum())
     report.keypoints += int((labels.has_keypoints & kept).sum())

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from yolo_multitask.data.labels import cache_file
+
 SPLITS = ("train", "val", "test")
 
 
@@ -113,4 +115,6 @@ def install(stage: Path, out: Path, splits: Sequence[str]) -> None:
             os.replace(target, source)
         raise
     for split in splits:
-        (out / "labels" / f"{split}.cache").unlink(missing_ok=True)
+        labels = out / "labels" / split
+        for stale in (cache_file(labels), labels.with_name(f"{split}.cache")):  # ours, and the host's
+            stale.unlink(missing_ok=True)

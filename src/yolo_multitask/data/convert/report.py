@@ -15,7 +15,7 @@ class SplitReport:
 
     Attributes:
         images: Images written.
-        background: Images among them without any line.
+        background: Images among them without an instance; they may have ignore regions.
         images_missing: Images named in the annotations that are not in the image folder.
         images_skipped: Images without a line that were left out because background was not wanted.
         annotations: Annotations read.
@@ -65,7 +65,7 @@ class ConvertReport:
             "images": "images",
             "background": "  without instances",
             "images_missing": "images missing in the folder",
-            "images_skipped": "images without instances left out",
+            "images_skipped": "images without any line left out",
             "annotations": "annotations",
             "instances": "instances",
             "keypoints": "  with keypoints",

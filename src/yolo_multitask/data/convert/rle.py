@@ -1,6 +1,6 @@
-"""COCO run-length masks, decoded with numpy (no pycocotools needed), and their outlines.
+"""COCO run-length masks, decoded and encoded with numpy (no pycocotools needed), and their outlines.
 
-Source: the COCO API, ``common/maskApi.c`` (``rleDecode``, ``rleFrString``).
+Source: the COCO API, ``common/maskApi.c`` (``rleDecode``, ``rleFrString``, ``rleToString``).
 """
 
 from __future__ import annotations
@@ -43,6 +43,26 @@ def decode_rle(rle: Mapping[str, Any], height: int, width: int) -> NDArray[np.ui
     values = np.zeros(len(runs), np.uint8)
     values[1::2] = 1
     return np.repeat(values, runs).reshape(width, height).T.copy()
+
+
+def encode_rle(mask: NDArray[np.uint8]) -> dict[str, Any]:
+    """Encode a binary mask (H, W) as COCO RLE with compressed text, ``{"size": [H, W], "counts": str}``.
+
+    Runs go down the columns and start with background. Each is written in groups of 5 bits, from the fourth on as the
+    difference to the run two before it.
+    """
+    flat = np.asarray(mask, bool).ravel(order="F")
+    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
+    runs = np.diff(ends, prepend=0).astype(np.int64)
+    if flat.size and flat[0]:
+        runs = np.concatenate(([0], runs))
+    values = runs.copy()
+    values[3:] -= runs[1:-2]
+    groups = values[:, None] >> (5 * np.arange(flat.size.bit_length() // 5 + 2))
+    more = (groups < -16) | (groups > 15)
+    kept = np.column_stack((np.ones(len(values), bool), more[:, :-1]))
+    text = ((groups & 31) + 32 * more + 48)[kept].astype(np.uint8).tobytes().decode("ascii")
+    return {"size": [int(n) for n in np.shape(mask)], "counts": text}
 
 
 def mask_outlines(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
