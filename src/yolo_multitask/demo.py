@@ -116,7 +116,7 @@ def run_demo(
 
     Args:
         out: Folder to make; must not exist, or be empty.
-        long: Whether to train for longer, for better results: half an hour instead of minutes on two cores.
+        long: Whether to do about three times the work, on larger pictures, for better results.
         seed: Of the world and of the training, 0 or above.
         config: How much to do; overrides `long`.
 
