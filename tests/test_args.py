@@ -72,14 +72,8 @@ def test_what_is_typed_goes_before_the_file(tmp_path: Path) -> None:
         "epochs": 1,
     }
     given = fill_from_cfg({"cfg": str(file), "segment": True, "epochs": 1})
-    host_reads = {"segment": False, "pose": True, "seg": 7.5, "model": "other.pt", "epochs": 3}
-    assert normalise({**host_reads, **given}) == {
-        "cfg": str(file),
-        "model": "other.pt",  # which the host replaces by the model at hand
-        "switches": {"segment": True, "pose": True},
-        "seg": 7.5,
-        "epochs": 1,
-    }
+    assert given == {"switches": {"segment": True, "pose": True}, "epochs": 1}
+    assert normalise(given) == given
 
 
 def test_a_switch_never_overwrites_a_gain() -> None:
@@ -120,3 +114,27 @@ def test_host_and_own_cfg_split_the_arguments() -> None:
     host, own = host_cfg(args), own_cfg(args)
     assert not host.keys() & own.keys()
     assert {**host, **own} == args
+
+
+def test_what_is_typed_goes_before_the_file_all_the_way_to_the_trainer(tmp_path: Path) -> None:
+    """The host's own reading of `cfg` would put the file first."""
+    from yolo_multitask import MultiTaskYOLO
+
+    seen: list[dict[str, Any]] = []
+
+    class StopHereError(Exception):
+        """Ends the call where a trainer would be built."""
+
+    def trainer(overrides: dict[str, Any], _callbacks: Any) -> None:
+        seen.append(normalise(overrides))
+        raise StopHereError
+
+    file = tmp_path / "settings.yaml"
+    file.write_text("segment: true\npose: 12.0\nepochs: 7\nimgsz: 96\n")
+    with pytest.raises(StopHereError):
+        MultiTaskYOLO("yolov8n-multitask.yaml").train(
+            trainer=trainer, cfg=str(file), data="x.yaml", segment=False, epochs=2
+        )
+    (given,) = seen
+    assert given["switches"] == {"segment": False}  # and the default gain of a full copy is no switch
+    assert (given["epochs"], given["imgsz"], given["data"]) == (2, 96, "x.yaml")

@@ -143,12 +143,13 @@ def bootstrap(
     a, b = (np.array([average_precision(x, task, s) for s in samples]) for x in (ours, twin))
     low, high = np.quantile(a - b, [0.05, 0.95])
     everything = np.arange(count)
+    whole, twin_whole = (average_precision(x, task, everything) for x in (ours, twin))
     return {
-        "multitask": average_precision(ours, task, everything),
+        "multitask": whole,
         "multitask_error": float(a.std()),
-        "twin": average_precision(twin, task, everything),
+        "twin": twin_whole,
         "twin_error": float(b.std()),
-        "difference": float(np.mean(a - b)),
+        "difference": whole - twin_whole,
         "low": float(low),
         "high": float(high),
         "half_width": float((high - low) / 2),

@@ -142,10 +142,10 @@ def merge(base: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fill_from_cfg(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments completed by the file that their `cfg` names, as the host's `train` takes them.
+    """Return arguments completed by the file that their `cfg` names, without `cfg`.
 
-    The host reads that file too and does not know our keys in it, so each key of the file stands in what is returned;
-    `model` does not, as the model is there already.
+    The host would read that file too, and put its values before what was typed. `model` is left out, as the model is
+    there already. `switches` is always there, so that no gain in the file is taken for a switch later.
 
     Args:
         given: What the user typed, with `cfg`.
@@ -158,7 +158,8 @@ def fill_from_cfg(given: Mapping[str, Any]) -> dict[str, Any]:
 
     file = check_yaml(given["cfg"])
     values = {k: v for k, v in YAML.load(file).items() if k not in {"cfg", "model", "mode"}}
-    return {**{k: DEFAULTS.get(k) for k in values}, **merge(from_file(values, file), normalise(given))}
+    typed = normalise({k: v for k, v in given.items() if k != "cfg"})
+    return {"switches": {}, **merge(from_file(values, file), typed)}
 
 
 def select_tasks(

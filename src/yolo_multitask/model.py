@@ -13,6 +13,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, RANK, YAML
 from yolo_multitask import host
 from yolo_multitask.args import DEFAULTS, SWITCHES, fill_from_cfg, host_cfg, normalise
 from yolo_multitask.configs import resolve_yaml
+from yolo_multitask.data.config import data_file
 from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.engine.trainer import MultiTaskTrainer
 from yolo_multitask.engine.validator import MultiTaskValidator
@@ -22,6 +23,7 @@ from yolo_multitask.nn.network import (
     has_placeholder_names,
     is_multitask_yaml,
     load_model_yaml,
+    network_of,
 )
 from yolo_multitask.tasks import DEFAULT_MODEL
 
@@ -113,28 +115,28 @@ class MultiTaskYOLO(YOLO):
             return self
         host.require_network(self)
         listed = weights if isinstance(weights, (list, tuple)) else [weights]
-        networks = [host.load_network(w) if isinstance(w, (str, Path)) else w for w in listed]
-        if has_placeholder_names(self.model):
-            self._adopt(networks)
-        self.model.load(networks)
+        networks = [network_of(host.load_network(w) if isinstance(w, (str, Path)) else w) for w in listed]
+        model = self._fitting(networks) if has_placeholder_names(self.model) else self.model
+        model.load(networks)
+        self.model = model
         self.overrides.pop("pretrained", None)
         self.ckpt, self.ckpt_path = {"model": self.model}, None  # training then starts from these weights
         self.predictor = None
         return self
 
-    def _adopt(self, networks: Sequence[Any]) -> None:
-        """Rebuild a model that stands as its YAML says for the classes of the first network and the keypoints of the
-        first that has any, so that their weights fit.
+    def _fitting(self, networks: Sequence[Any]) -> Any:
+        """Return a model for the classes of the first network and the keypoints of the first that has any, so that
+        their weights fit: this one, if it stands as its YAML says for them already, else a new one.
         """
-        found = [n.get("ema") or n["model"] if isinstance(n, dict) else n for n in networks]
-        nc = len(getattr(found[0], "names", None) or self.model.names)
-        shapes = [tuple(n.kpt_shape) for n in found if getattr(n, "kpt_shape", None)]
-        kpt_shape = shapes[0] if shapes and "pose" in self.model.tasks else self.model.yaml.get("kpt_shape")
-        if nc == len(self.model.names) and kpt_shape in (None, tuple(self.model.yaml.get("kpt_shape") or ())):
-            return
-        old = self.model
-        self.model = MultiTaskModel(old.yaml, ch=old.yaml["channels"], nc=nc, kpt_shape=kpt_shape, verbose=False)
-        self.model.args, self.model.task = old.args, old.task
+        own, config = self.model, self.model.yaml
+        nc = len(getattr(networks[0], "names", None) or own.names)
+        shapes = [list(n.kpt_shape) for n in networks if getattr(n, "kpt_shape", None)]
+        kpt_shape = shapes[0] if shapes and "pose" in own.tasks else config.get("kpt_shape")
+        if nc == len(own.names) and kpt_shape == config.get("kpt_shape"):
+            return own
+        model = MultiTaskModel(config, ch=config["channels"], nc=nc, kpt_shape=kpt_shape, verbose=False)
+        model.args, model.task = own.args, own.task
+        return model.to(self.device)
 
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
         """Train; see the host's `train`. `segment`, `pose` and `track` switch tasks on or off, `seg` is the mask gain,
@@ -163,7 +165,7 @@ class MultiTaskYOLO(YOLO):
         trained: dict[str, Any] = getattr(self.model, "trained_on", {})
         data = given.get("data")
         said = any(given.get(key) is not None for key in ("labels", "label_task"))
-        if said or (data is not None and str(data) != str(trained.get("data"))):
+        if said or (data is not None and data_file(data) != trained.get("data")):
             return {}
         return {key: trained[key] for key in ("labels", "label_task") if trained.get(key) is not None}
 

@@ -175,6 +175,17 @@ def test_a_model_from_yaml_takes_over_classes_and_keypoints(tmp_path: Path) -> N
         assert torch.equal(merged.model.head.cv3.state_dict()[key], value)
 
 
+def test_weights_that_do_not_fit_leave_the_model_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "small-multitask.yaml").write_text(yaml.safe_dump(tiny_yaml()))
+    model = MultiTaskYOLO(tmp_path / "small-multitask.yaml")
+    before = model.model
+    with pytest.raises(ValueError, match="another architecture"):
+        model.load(tiny_model("yolo11n", nc=1))
+    assert model.model is before
+    with pytest.raises(ValueError, match="Expected a network"):
+        model.load({"model": None})
+
+
 def test_a_merged_model_is_no_longer_called_after_one_file(tmp_path: Path) -> None:
     first, second = tiny_model(nc=1), tiny_model(nc=1)
     first.pt_path, second.pt_path = "first.pt", "second.pt"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_multitask.cli.grammar import UsageError, join_tokens, parse_words, unknown
-from yolo_multitask.tasks import BRANCH_TASKS, SPECS, TASK
+from yolo_multitask.tasks import BRANCH_TASKS, TASK
 
 # Bare words and keys that the host accepts beyond its configuration: a bool default may stand alone.
 HOST_EXTRAS: Mapping[str, Any] = {
@@ -79,8 +79,9 @@ def parse(tokens: Sequence[str]) -> dict[str, Any]:
     try:
         if cfg:
             overrides = merge(_read_cfg(str(cfg), valid), normalise(overrides))
-            if "label_task" in overrides:
-                overrides["task"] = overrides.pop("label_task")
+            label_task = overrides.pop("label_task", None)
+            if overrides.get("task", TASK) == TASK and label_task:
+                overrides["task"] = label_task
         if (task := overrides.get("task")) and task not in tasks:
             raise UsageError(unknown(str(task), tasks, "task"))
         overrides.pop("mode", None)
@@ -148,7 +149,7 @@ def run_mode(mode: str, tokens: Sequence[str]) -> None:
         warn(f"{name} is an architecture without trained weights: what it finds is noise. Pass model=best.pt.")
     model = load_model(name, task)
     reads_labels = mode in {"train", "val"} and model.task == TASK
-    if reads_labels and task in SPECS:
+    if reads_labels and task == "segment":
         overrides["task"] = task  # of the label lines, where the data YAML does not say
     if task and task != model.task and not (reads_labels and task == "segment"):
         hint = f" The switch of that branch is {task}=True." if model.task == TASK and task in BRANCH_TASKS else ""

@@ -62,6 +62,12 @@ def load_data(
     return data
 
 
+def data_file(name: str | Path) -> str:
+    """Return the absolute path of a data YAML by path or name, however it is spelt; a URL stays as it is."""
+    found = _find(str(name))
+    return found if "://" in found else str(Path(found).resolve())
+
+
 def _find(name: str) -> str:
     """Return the path of a data YAML, or the name itself where the host resolves it (URL, folder, archive)."""
     from ultralytics.utils.checks import check_file

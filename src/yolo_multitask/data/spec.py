@@ -160,6 +160,12 @@ class LabelSpec:
             "pose": "add `kpt_shape: [K, D]` to the data YAML if its lines hold keypoints",
             "track": "add `labels: {ids: true}` to the data YAML if its lines hold identities",
         }
+        if self.format == "multitask":  # `labels:` decides, and nothing beside it
+            texts = {
+                "segment": "set `polygons: true` under `labels:` in the data YAML if its lines hold polygons",
+                "pose": "set `keypoints: true` under `labels:` and `kpt_shape` in the data YAML if its lines hold them",
+                "track": "set `ids: true` under `labels:` in the data YAML if its lines hold identities",
+            }
         return {task: text for task, text in texts.items() if task not in self.tasks}
 
     @property

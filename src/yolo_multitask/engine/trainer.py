@@ -17,7 +17,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from yolo_multitask import host
 from yolo_multitask.args import full_cfg, normalise, own_cfg, select_tasks
 from yolo_multitask.data.augment import box_rows, class_column
-from yolo_multitask.data.config import load_data
+from yolo_multitask.data.config import data_file, load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.engine.validator import MultiTaskValidator
 from yolo_multitask.losses import MultiTaskLoss
@@ -132,11 +132,12 @@ class MultiTaskTrainer(DetectionTrainer):
         super().set_model_attributes()
         names, classes = self.data.get("kpt_names"), self.data["kpt_classes"]
         if self.args.single_cls:
-            names = {0: names[classes[0]]} if isinstance(names, dict) and classes[0] in names else None
-            classes = [0]
+            named = [names[c] for c in classes if c in names] if isinstance(names, dict) else []
+            names, classes = {0: named[0]} if named else None, [0]
         self.model.kpt_names, self.model.kpt_classes = names, classes
         # a finished checkpoint keeps none of our arguments: the host strips them
-        self.model.trained_on = {key: getattr(self.args, key) for key in ("data", "labels", "label_task")}
+        self.model.trained_on = {key: getattr(self.args, key) for key in ("labels", "label_task")}
+        self.model.trained_on["data"] = data_file(self.args.data)
         self.model.kpt_oks_sigmas = self.data.get("kpt_oks_sigmas")
 
     def get_validator(self) -> MultiTaskValidator:

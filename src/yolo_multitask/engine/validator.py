@@ -142,7 +142,9 @@ class MultiTaskValidator(DetectionValidator):
         self.layout = activate(model, model_tasks(model) if self.training else self.tasks)
         self._native_masks = bool(self.args.save_json or self.args.save_txt)  # more accurate, slower; as the host
         if self.args.save_txt:
-            self._image_root = Path(os.path.commonpath([Path(f).parent for f in self.dataloader.dataset.im_files]))
+            self._image_root = Path(
+                os.path.commonpath([Path(f).resolve().parent for f in self.dataloader.dataset.im_files])
+            )
         self._label_batches = dict.fromkeys(self.tasks[1:], 0)
         self.kpt_classes = [0] if self.args.single_cls else list(self.data["kpt_classes"])
         if "pose" in self.tasks:
@@ -375,7 +377,7 @@ class MultiTaskValidator(DetectionValidator):
         if self.args.save_json:
             self.pred_to_json(scaled, pbatch)
         if self.args.save_txt:
-            path = Path(pbatch["im_file"])
+            path = Path(pbatch["im_file"]).resolve()
             name = "_".join(path.relative_to(self._image_root).with_suffix("").parts)  # a/1.jpg is a_1.txt, b/1.jpg b_1
             self.save_one_txt(
                 scaled, self.args.save_conf, pbatch["ori_shape"], self.save_dir / "labels" / f"{name}.txt"

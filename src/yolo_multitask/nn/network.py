@@ -116,7 +116,7 @@ class MultiTaskModel(DetectionModel):
         Raises:
             ValueError: If the first source is of another architecture or scale.
         """
-        networks = [_network(w) for w in (weights if isinstance(weights, (list, tuple)) else [weights])]
+        networks = [network_of(w) for w in (weights if isinstance(weights, (list, tuple)) else [weights])]
         sources = [(_source_name(n), n) for n in networks]
         name, first = sources[0]
         state = {k: v.clone() for k, v in first.float().state_dict().items()}
@@ -244,7 +244,7 @@ def parse_head(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return line[2], arguments
 
 
-def _network(weights: Any) -> nn.Module:
+def network_of(weights: Any) -> nn.Module:
     """Return the network in `weights`: itself, or the EMA or model of a checkpoint dict."""
     network = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
     if not isinstance(network, nn.Module) or not hasattr(network, "model"):
