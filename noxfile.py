@@ -23,6 +23,12 @@ def lowest_ultralytics() -> str:
     return "ultralytics==" + requirement.split(">=")[1].split(",")[0]
 
 
+def run_tests(session: nox.Session, markers: str, *requirements: str) -> None:
+    """Run the tests that `markers` selects, in parallel, on the package with the given `requirements` beside it."""
+    session.install("-e", ".[test]", *requirements)
+    session.run("pytest", *PARALLEL, "-m", markers, *session.posargs, env=QUIET)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Lint and check the formatting."""
@@ -41,22 +47,19 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests that need neither real data nor much time."""
-    session.install("-e", ".[test]")
-    session.run("pytest", *PARALLEL, "-m", "not realdata and not slow", *session.posargs, env=QUIET)
+    run_tests(session, "not realdata and not slow")
 
 
 @nox.session
 def tests_min(session: nox.Session) -> None:
     """Run the tests on the lowest supported Ultralytics."""
-    session.install("-e", ".[test]", lowest_ultralytics())
-    session.run("pytest", *PARALLEL, "-m", "not realdata and not slow", *session.posargs, env=QUIET)
+    run_tests(session, "not realdata and not slow", lowest_ultralytics())
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """Run the tests that take long: the built wheel, trainings."""
-    session.install("-e", ".[test]")
-    session.run("pytest", *PARALLEL, "-m", "slow and not realdata", *session.posargs, env=QUIET)
+    run_tests(session, "slow and not realdata")
 
 
 @nox.session

@@ -163,11 +163,11 @@ class MultiTaskYOLO(YOLO):
     def _trained_labels(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return what the training was told about the label lines of its data, if that data is asked for."""
         trained: dict[str, Any] = getattr(self.model, "trained_on", {})
-        data = given.get("data")
-        said = any(given.get(key) is not None for key in ("labels", "label_task"))
-        if said or (data is not None and data_file(data) != trained.get("data")):
+        told = {key: trained[key] for key in ("labels", "label_task") if trained.get(key) is not None}
+        if not told or any(given.get(key) is not None for key in ("labels", "label_task")):
             return {}
-        return {key: trained[key] for key in ("labels", "label_task") if trained.get(key) is not None}
+        data = given.get("data")
+        return told if data is None or data_file(data) == trained["data"] else {}
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
         """Predict; see the host's `predict`. A task switched off is not computed."""
