@@ -56,7 +56,7 @@ def test_a_configuration_file_says_what_is_not_the_default(tmp_path: Path) -> No
     assert from_file({"pose": True, "segment": False}, file) == {"switches": {"pose": True, "segment": False}}
     run = {**full_cfg(), "tasks": ["detect", "pose"], "pose": 20.0, "save_dir": str(tmp_path), "task": "multitask"}
     found = from_file(run, file)
-    assert found["switches"] == {"segment": False, "pose": True}
+    assert found["switches"] == {"segment": False, "pose": True, "track": False}
     assert found["pose"] == 20.0
     assert not {"tasks", "save_dir", "seg", "labels"} & found.keys()
     assert from_file({"save_dir": "elsewhere"}, file) == {"save_dir": "elsewhere"}
@@ -85,10 +85,45 @@ def test_a_switch_never_overwrites_a_gain() -> None:
         assert args.switches == {"pose": value}
 
 
-@pytest.mark.parametrize("bad", [{"segment": 1}, {"track": "yes"}, {"pose": "on"}, {"seg": True}, {"seg": "much"}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"segment": 1},
+        {"track": "yes"},
+        {"pose": "on"},
+        *({gain: value} for gain in ("seg", "reid", "motion", "distill") for value in (True, "much")),
+        {"next": 1},
+        {"next": "yes"},
+        {"pair_gap": 0},
+        {"pair_gap": 2.0},
+        {"pair_gap": True},
+        {"pair_gap": "far"},
+        {"pair_gap": None},
+        {"similarity": "iou"},
+        {"similarity": None},
+    ],
+    ids=str,
+)
 def test_normalise_refuses(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be"):
+    ((key, value),) = bad.items()
+    with pytest.raises(ValueError, match=f"'{key}' must be .* got {value!r}"):
         normalise(bad)
+
+
+def test_a_refused_gain_names_the_switch() -> None:
+    for gain, switch in {"seg": "segment", "reid": "track", "motion": "next"}.items():
+        with pytest.raises(ValueError, match=f"'{gain}' must be a number, the gain of .*switch is '{switch}'"):
+            normalise({gain: False})
+
+
+@pytest.mark.parametrize(
+    "good",
+    [{"next": True}, {"next": None}, {"pair_gap": 1}, {"reid": 0.0}, {"motion": 2}, {"similarity": "oks"}],
+    ids=str,
+)
+def test_settings_of_tracks_are_taken_as_they_are(good: dict[str, Any]) -> None:
+    assert normalise(good) == good
+    assert own_cfg(full_cfg() | good) == own_cfg(full_cfg()) | good
 
 
 def test_select_tasks() -> None:

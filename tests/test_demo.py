@@ -31,6 +31,7 @@ TINY = DemoConfig(
     epochs=1,
     batch=2,
     pictures=3,
+    clips=1,
     clip_frames=3,
 )
 
@@ -54,6 +55,7 @@ def test_the_folder_holds_what_is_promised_and_nothing_else(tiny: tuple[Path, di
         "data",
         "train",
         "predictions.jpg",
+        "tracking",
         "clip.avi",
         "clip-annotated.avi",
         "metrics.md",
@@ -69,7 +71,7 @@ def test_summary_has_every_metric_of_the_validator(tiny: tuple[Path, dict[str, f
     assert set(summary) == {"metrics", "seconds", "versions", "threads", "seed", "config"}
     assert list(metrics) == MultiTaskMetrics(tasks=("detect", *BRANCH_TASKS)).keys
     assert summary["metrics"] == metrics
-    assert list(summary["seconds"]) == ["render", "train", "validate", "predict", "total"]
+    assert list(summary["seconds"]) == ["render", "train", "validate", "predict", "track", "total"]
     assert summary["seed"] == 3
     assert summary["config"]["world"]["width"] == 96
     assert summary["config"]["arguments"] == dict(demo.TRAINING)
@@ -96,7 +98,7 @@ def test_the_checkpoint_names_the_final_folder(tiny: tuple[Path, dict[str, float
     assert arguments["data"] == str(out / "data" / "data.yaml")
     assert ".tmp" not in (out / "train" / "args.yaml").read_text()
     model = MultiTaskYOLO(best)
-    assert model.model.tasks == ("detect", "segment", "pose")
+    assert model.model.tasks == ("detect", "segment", "pose", "track")
     again = model.val(
         batch=2, device="cpu", workers=0, plots=False, rect=True, save_dir=out.parent / "val"
     )  # its own data
@@ -192,7 +194,7 @@ def test_both_budgets_use_the_world_as_it_is() -> None:
 def test_the_schedule_rises_and_falls() -> None:
     group = {"initial_lr": 2.0, "lr": 0.0}
     trainer = SimpleNamespace(train_loader=range(10), epochs=2, optimizer=SimpleNamespace(param_groups=[group]))
-    set_rate = demo._schedule(0.1)
+    set_rate = demo.rate_schedule(0.1)
     rates = []
     for _ in range(20):
         set_rate(trainer)

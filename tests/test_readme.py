@@ -39,9 +39,10 @@ def check(argv: list[str]) -> None:
         import inspect
 
         from yolo_multitask.data.convert.coco import convert_coco
+        from yolo_multitask.data.convert.mot import convert_mot
 
-        assert rest[0] == "convert-coco"
-        parse_words(join_tokens(rest[1:]), {**dict.fromkeys(inspect.signature(convert_coco).parameters), "copy": False})
+        function = {"convert-coco": convert_coco, "convert-mot": convert_mot}[rest[0]]
+        parse_words(join_tokens(rest[1:]), {n: p.default for n, p in inspect.signature(function).parameters.items()})
     else:
         assert (command, rest) == ("checks", [])
 

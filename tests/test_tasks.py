@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 from importlib.util import find_spec
 
 import pytest
@@ -46,19 +46,33 @@ def test_a_spec_names_what_is_there(task: str) -> None:
     spec = SPECS[task]
     assert spec.name == task
     assert spec.label in ("box", *LABEL_KEYS)
-    assert isinstance(getattr(MultiTaskMetrics(), spec.metric), Metric)
-    assert (spec.columns is None, spec.flag is None) == (task not in BRANCHES,) * 2
+    assert hasattr(MultiTaskMetrics(), spec.metric)
+    assert (spec.flag is None) == (task not in BRANCHES)
     model = tiny_model()
     if task in BRANCHES:
-        width = getattr(model.head.layout, spec.columns)
-        assert width == model.head.branches[task].columns > 0
-        assert replace(RowLayout(nc=1), **{spec.columns: width}).extra == width
+        row = model.head.branches[task].row
+        assert {field: getattr(model.head.layout, field) for field in row} == row
+        assert all(width > 0 for width in row.values())
     batch = make_batch()
     assert spec.flag is None or batch[spec.flag].dtype == torch.bool
-    items = MultiTaskLoss(model)(model.train()(batch["img"]), batch)[1]
+    raw = model.train()(batch["img"])
+    items = MultiTaskLoss(model)(raw, batch)[1]
     assert set(spec.losses) <= set(items)
-    assert set(spec.raw) <= set(model(batch["img"]))
+    assert set(spec.raw) <= set(raw)
+    assert len(spec.gains) == len(spec.losses)
     assert all(hasattr(model.args, gain) for gain in spec.gains)
+
+
+def test_the_branches_fill_the_row() -> None:
+    head = tiny_model(nc=3).head
+    rows = [branch.row for branch in head.branches.values()]
+    assert sorted(field for row in rows for field in row) == sorted({f.name for f in fields(RowLayout)} - {"nc"})
+    assert sum(sum(row.values()) for row in rows) == head.layout.extra
+
+
+@pytest.mark.parametrize("task", list(SPECS))
+def test_what_is_measured_by_average_precision_says_so(task: str) -> None:
+    assert isinstance(getattr(MultiTaskMetrics(), SPECS[task].metric), Metric) == SPECS[task].precision
 
 
 def test_row_layout_agrees_with_the_head() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from timing import Comparison, alternate, available_cores, load_average, machine, progress, write_json
 
+COMPARED = ("segment", "pose")  # branches of the one network: what the two networks give
 KEPT, CANDIDATES = 20, 200  # detections of a random network, and the anchors that enter its NMS
 FLOPS_SIZE = 640
 
@@ -108,7 +109,8 @@ def random_contender(name: str, nc: int, image: Any, imgsz: int) -> Contender:
     from yolo_multitask import MultiTaskYOLO
 
     model = MultiTaskYOLO(name)
-    network = type(model.model)(name, nc=nc, verbose=False)
+    tasks = {"tasks": COMPARED} if model.task == "multitask" else {}
+    network = type(model.model)(name, nc=nc, verbose=False, **tasks)
     network.args, network.task = model.model.args, model.task
     model.model = network
     settle(network, image, imgsz)
@@ -151,7 +153,11 @@ def trained_contenders(name: str, weights: Path, imgsz: int) -> dict[str, Conten
     segment, pose = (MultiTaskYOLO(str(weights / f"{name}-{task}.pt")) for task in ("seg", "pose"))
     joint = MultiTaskYOLO(f"{name}-multitask.yaml")
     network = MultiTaskModel(
-        f"{name}-multitask.yaml", nc=len(segment.names), kpt_shape=tuple(pose.model.kpt_shape), verbose=False
+        f"{name}-multitask.yaml",
+        nc=len(segment.names),
+        kpt_shape=tuple(pose.model.kpt_shape),
+        tasks=COMPARED,
+        verbose=False,
     )
     network.load([segment.model, pose.model], verbose=False)
     network.args, network.task = joint.model.args, joint.task

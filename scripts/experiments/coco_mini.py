@@ -187,7 +187,7 @@ def train(kind: str, yamls: dict[str, Path], args: argparse.Namespace, tag: str)
             *(f"{model.model.head.i}.{part}" for part in ("cv2", "cv3", f"branches.{kept}")),
         ]
         teacher = [str(seg if kept == "pose" else pose)]
-        model.train(data=str(yamls[kind]), freeze=frozen, teachers=teacher, **alone)
+        model.train(data=str(yamls[kind]), freeze=frozen, teachers=teacher, track=False, **alone)
         model = MultiTaskYOLO(args.out / "train" / f"{tag}-frozen" / "weights" / "last.pt")
     if args.epochs:
         extra = (

@@ -21,6 +21,11 @@ DEFAULTS: dict[str, Any] = {
     "switches": {},  # {task: bool} as asked for by the user; absent means unset
     "tasks": None,  # resolved tasks; carried by checkpoint, resume and DDP
     "seg": 7.5,  # mask loss gain; Ultralytics uses its `box` gain for masks, which has the same default
+    "reid": 1.0,  # embedding loss gain
+    "motion": 1.0,  # gain of the loss of the box in the next frame
+    "next": None,  # whether `track` predicts the box in the next frame; None: as the model YAML says
+    "pair_gap": 10,  # largest distance in frames of the two frames of a sequence that are seen in one step
+    "similarity": "box",  # by which validation matches tracks to the truth: box, mask or oks
     "teachers": None,  # checkpoints to distil from: each branch also learns from the first that has it
     "distill": 1.0,  # gain of the distillation loss
     "labels": None,  # what the label lines hold, for data YAMLs that do not say
@@ -30,10 +35,23 @@ USER_KEYS = (
     "segment",
     "track",
     "seg",
+    "reid",
+    "motion",
+    "next",
+    "pair_gap",
+    "similarity",
     "teachers",
     "distill",
     "labels",
 )  # the keys above as a user types them; `pose` is the host's own
+
+
+_GAINS = {
+    "seg": "the mask loss; the switch is 'segment'",
+    "reid": "the embedding loss; the switch is 'track'",
+    "motion": "the loss of the next box; its switch is 'next'",
+    "distill": "the distillation loss",
+}
 
 
 def full_cfg(cfg: Any = None) -> dict[str, Any]:
@@ -100,7 +118,14 @@ def normalise(overrides: Mapping[str, Any] | None, *, typed: bool = True) -> dic
         raise ValueError(f"'pose' must be True, False or a number (the gain of the pose loss), got {pose!r}.")
     elif "pose" in out:
         del out["pose"]
-    for gain, what in (("seg", "the mask loss; the switch is 'segment'"), ("distill", "the distillation loss")):
+    if out.get("next") is not None and not isinstance(out["next"], bool):
+        raise ValueError(f"'next' must be True or False (predict the box in the next frame), got {out['next']!r}.")
+    if out.get("similarity", "box") not in ("box", "mask", "oks"):
+        raise ValueError(f"'similarity' must be box, mask or oks, got {out['similarity']!r}.")
+    gap = out.get("pair_gap", 1)
+    if isinstance(gap, bool) or not isinstance(gap, int) or gap < 1:
+        raise ValueError(f"'pair_gap' must be a whole number of frames, 1 or more, got {gap!r}.")
+    for gain, what in _GAINS.items():
         value = out.get(gain)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise ValueError(f"'{gain}' must be a number, the gain of {what}; got {value!r}.")

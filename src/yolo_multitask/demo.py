@@ -37,6 +37,7 @@ ZOOM = 2  # pictures are drawn larger than they were rendered, so that lines and
 TILES_PER_ROW = 2  # pairs of truth and prediction beside each other in the contact sheet
 CAPTION = 26  # pixels above a picture
 GAP = 8  # pixels between pairs
+TRACK_COLUMNS = ("HOTA", "DetA", "AssA", "MOTA", "IDF1")
 MAX_THREADS = 4  # a step of this network is too short to be shared among more
 
 
@@ -57,7 +58,8 @@ class DemoConfig:
         warmup: Share of the steps in which the learning rate rises to `lr`; over the others it falls to 1% of it.
         arguments: Further training arguments, beside and over `TRAINING`.
         pictures: Validation frames on the contact sheet.
-        clip_frames: Frames of the clip.
+        clips: Sequences to track through, every frame of them; none of them is trained or validated on.
+        clip_frames: Frames of each.
     """
 
     world: WorldConfig = field(default_factory=WorldConfig)
@@ -72,6 +74,7 @@ class DemoConfig:
     warmup: float = 0.06
     arguments: dict[str, Any] = field(default_factory=dict)
     pictures: int = 6
+    clips: int = 8
     clip_frames: int = 96
 
 
@@ -111,8 +114,8 @@ def run_demo(
     """Render, train, validate, predict, and leave the results in a folder.
 
     The folder holds the data set (`data/`), the training run (`train/`, with `weights/best.pt`), `predictions.jpg`
-    (truth and prediction side by side), `clip.avi` and `clip-annotated.avi`, the table `metrics.md`, and
-    `summary.json`.
+    (truth and prediction side by side), `tracking/` (a table and a plot of the tracks on the test sequences),
+    `clip.avi` and `clip-annotated.avi` (the first test sequence), the table `metrics.md`, and `summary.json`.
 
     Args:
         out: Folder to make; must not exist, or be empty.
@@ -121,7 +124,8 @@ def run_demo(
         config: How much to do; overrides `long`.
 
     Returns:
-        The metrics on the validation sequences, by the validator's keys, such as `metrics/mAP50-95(P)`.
+        The metrics by the validator's keys: precision on the validation sequences, such as `metrics/mAP50-95(P)`, and
+        tracks on the test sequences, such as `metrics/IDF1(T)`.
 
     Raises:
         ValueError: If `out` is in use or the seed is negative.
@@ -145,6 +149,8 @@ def run_demo(
             metrics = _validate(model, folder, data, config)
         with _stage("predict", seconds):
             _draw_pictures(model, folder, config)
+        with _stage("track", seconds):
+            metrics |= _measure_tracks(model, folder, data, config)
             _draw_clip(model, folder, config, seed)
         seconds["total"] = sum(seconds.values())
         table = metrics_table(metrics, seconds)
@@ -167,7 +173,7 @@ def run_demo(
 
 
 def metrics_table(metrics: dict[str, float], seconds: dict[str, float]) -> str:
-    """Return a Markdown table of the average precisions of each task, and one of the seconds of each stage.
+    """Return Markdown tables: the average precisions of each task, the track metrics, the seconds of each stage.
 
     Args:
         metrics: By the validator's keys.
@@ -179,6 +185,10 @@ def metrics_table(metrics: dict[str, float], seconds: dict[str, float]) -> str:
         values = [metrics.get(f"metrics/{column}({spec.letter})") for column in columns]
         if None not in values:
             lines.append(f"| {spec.title} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    tracks = {name: metrics.get(f"metrics/{name}({SPECS['track'].letter})") for name in TRACK_COLUMNS}
+    if None not in tracks.values():
+        lines += ["", f"| | {' | '.join(tracks)} |", f"|---|{'---:|' * len(tracks)}"]
+        lines.append(f"| {SPECS['track'].title} | {' | '.join(f'{v:.3f}' for v in tracks.values())} |")
     stages = [f"| {stage} | {value:.0f} |" for stage, value in seconds.items()]
     return "\n".join([*lines, "", "| stage | seconds |", "|---|---:|", *stages, ""])
 
@@ -214,6 +224,7 @@ def _use_threads(model: Any, threads: int) -> None:
 def _render(folder: Path, config: DemoConfig, seed: int) -> Path:
     """Write the data set and return its data YAML."""
     total = (config.train_sequences + config.val_sequences) * config.frames_per_sequence
+    total += config.clips * config.clip_frames
     bar = TQDM(total=total, desc="frames")
     try:
         return write_dataset(
@@ -221,6 +232,8 @@ def _render(folder: Path, config: DemoConfig, seed: int) -> Path:
             train_sequences=config.train_sequences,
             val_sequences=config.val_sequences,
             frames_per_sequence=config.frames_per_sequence,
+            test_sequences=config.clips,
+            test_frames=config.clip_frames,
             seed=seed,
             config=config.world,
             progress=lambda done, _: bar.update(1),
@@ -233,7 +246,7 @@ def _train(folder: Path, data: Path, config: DemoConfig, seed: int, threads: int
     """Train from scratch and return the checkpoint."""
     model = MultiTaskYOLO(config.model)
     _use_threads(model, threads)
-    model.add_callback("on_train_batch_start", _schedule(config.warmup))
+    model.add_callback("on_train_batch_start", rate_schedule(config.warmup))
     model.train(
         **{**TRAINING, **config.arguments},
         data=str(data),
@@ -249,7 +262,7 @@ def _train(folder: Path, data: Path, config: DemoConfig, seed: int, threads: int
     return folder / "train" / "weights" / "best.pt"
 
 
-def _schedule(warmup: float) -> Callable[[Any], None]:
+def rate_schedule(warmup: float) -> Callable[[Any], None]:
     """Return a callback that sets the learning rate of every step: a linear rise, then half a cosine down to 1%.
 
     The host sets it once an epoch, which is coarse where there are few.
@@ -269,7 +282,24 @@ def _schedule(warmup: float) -> Callable[[Any], None]:
 
 
 def _validate(model: Any, folder: Path, data: Path, config: DemoConfig) -> dict[str, float]:
-    """Return the metrics on the validation sequences by the validator's keys."""
+    """Return the average precisions on the validation sequences by the validator's keys."""
+    found = _measure(model, folder / "val", data, config, track=False, plots=False)
+    (folder / "val").rmdir()  # the host makes it; without plots it stays empty
+    return found
+
+
+def _measure_tracks(model: Any, folder: Path, data: Path, config: DemoConfig) -> dict[str, float]:
+    """Return the track metrics on the test sequences by the validator's keys, and leave their table and plot."""
+    out = folder / "tracking"
+    found = _measure(model, out, data, config, split="test", plots=True)
+    for file in out.iterdir():
+        if file.name not in ("tracking.csv", "HOTA_curve.png"):
+            file.unlink()
+    return {key: value for key, value in found.items() if key.endswith(f"({SPECS['track'].letter})")}
+
+
+def _measure(model: Any, out: Path, data: Path, config: DemoConfig, **arguments: Any) -> dict[str, float]:
+    """Return the metrics of a validation that writes to `out`, by the validator's keys."""
     metrics = model.val(
         data=str(data),
         imgsz=config.imgsz,
@@ -277,20 +307,21 @@ def _validate(model: Any, folder: Path, data: Path, config: DemoConfig) -> dict[
         rect=True,
         device="cpu",
         workers=0,
-        plots=False,
-        project=str(folder),
-        name="val",
+        project=str(out.parent),
+        name=out.name,
+        **arguments,
     )
-    (folder / "val").rmdir()  # the host makes it; without plots it stays empty
     return {key: float(value) for key, value in zip(metrics.keys, metrics.mean_results(), strict=True)}
 
 
 def _predict(model: Any, source: Any, config: DemoConfig) -> Iterator[Results]:
     """Yield the results of a source one by one, with masks as large as the pictures."""
-    results: Iterator[Results] = model.predict(
-        source, stream=True, imgsz=config.imgsz, device="cpu", retina_masks=True, verbose=False
-    )
+    results: Iterator[Results] = model.predict(source, stream=True, **_picture_arguments(config))
     return results
+
+
+def _picture_arguments(config: DemoConfig) -> dict[str, Any]:
+    return {"imgsz": config.imgsz, "device": "cpu", "retina_masks": True, "verbose": False}
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
@@ -315,8 +346,8 @@ def _draw_pictures(model: Any, folder: Path, config: DemoConfig) -> None:
 
 
 def _draw_clip(model: Any, folder: Path, config: DemoConfig, seed: int) -> None:
-    """Write a clip of a sequence that is neither trained nor validated on, and the same with what the model sees."""
-    clip, world_seed = folder / "clip.avi", sequence_seeds("val", config.val_sequences + 1, seed)[-1]
+    """Write the first test sequence as a clip, and the same with the tracks in it."""
+    clip, world_seed = folder / "clip.avi", sequence_seeds("test", 1, seed)[0]
     write_clip(clip, seed=world_seed, config=config.world, frames=config.clip_frames)
     size = (config.world.width * ZOOM, config.world.height * ZOOM)
     target = folder / "clip-annotated.avi"
@@ -324,7 +355,7 @@ def _draw_clip(model: Any, folder: Path, config: DemoConfig, seed: int) -> None:
     try:
         if not writer.isOpened():
             raise OSError(f"cannot write {target} as MJPG video; OpenCV was built without it")
-        for found in _predict(model, clip, config):
+        for found in model.track(clip, stream=True, **_picture_arguments(config)):
             writer.write(_drawn(found))
     finally:
         writer.release()
@@ -385,6 +416,8 @@ def _drawn(result: Results, conf: bool = True) -> Image:
     boxes = result.boxes.data.clone()
     boxes[:, :4] *= ZOOM
     large = Results(image, path=result.path, names=result.names, boxes=boxes)
+    if result.trails is not None:
+        large.update(trails=result.trails.xy * ZOOM)
     if result.masks is not None:
         large.update(masks=result.masks.data.repeat_interleave(ZOOM, 1).repeat_interleave(ZOOM, 2))
     drawn: Image = large.plot(conf=conf, color_mode="instance", line_width=2, font_size=8)

@@ -19,10 +19,12 @@ from ultralytics.cfg import TASK2CALIBRATIONDATA, TASK2DATA, TASK2METRIC, TASK2M
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import guess_model_scale, load_checkpoint
+from ultralytics.trackers.track import TRACKER_MAP
 from ultralytics.utils.checks import parse_version
 from ultralytics.utils.torch_utils import initialize_weights
 
 from yolo_multitask.tasks import DEFAULT_MODEL, TASK
+from yolo_multitask.tracking import MultiCueTracker
 
 SUPPORTED = ("8.4.180", "8.5")  # lowest supported Ultralytics, first unsupported one
 _TABLES: tuple[tuple[dict[str, str], str], ...] = (
@@ -32,9 +34,19 @@ _TABLES: tuple[tuple[dict[str, str], str], ...] = (
 )
 
 
+class HostMultiCue(MultiCueTracker):
+    """`MultiCueTracker` as the host's own `YOLO` makes it, which then gives it boxes and images alone."""
+
+    tracked_stracks = ()  # those that the host hides until they are confirmed
+
+    def __init__(self, args: Any) -> None:
+        """Take the keys of the YAML, to which the host adds the device."""
+        super().__init__({key: value for key, value in vars(args).items() if key != "device"})
+
+
 def register() -> None:
-    """Make the host know the task `multitask` and trust this package's classes in checkpoints. Safe to call
-    repeatedly.
+    """Make the host know the task `multitask` and the tracker `multicue`, and trust this package's classes in
+    checkpoints. Safe to call repeatedly.
     """
     from yolo_multitask.nn.branches import BRANCHES
     from yolo_multitask.nn.heads import MultiTask
@@ -42,6 +54,7 @@ def register() -> None:
 
     for table, value in _TABLES:
         table.setdefault(TASK, value)
+    TRACKER_MAP.setdefault("multicue", HostMultiCue)
     add_safe_globals = getattr(torch.serialization, "add_safe_globals", None)  # torch >= 2.4
     if add_safe_globals is not None:
         add_safe_globals([MultiTaskModel, MultiTask, *BRANCHES.values()])
@@ -121,6 +134,52 @@ def merge_classes(validator: DetectionValidator, pred: dict[str, torch.Tensor]) 
 def add_result_field(result: Any, name: str) -> None:
     """Let indexing, device moves and the length of a host `Results` include the attribute `name`."""
     result._keys = (*result._keys, name)
+
+
+def copy_result_fields(source: Any, target: Any) -> None:
+    """Let the host `Results` `target` share the fields of `source`."""
+    for name in source._keys:
+        setattr(target, name, getattr(source, name))
+
+
+def tracker_classes() -> dict[str, Any]:
+    """Return the tracker classes by `tracker_type`, Ultralytics' and ours."""
+    return dict(TRACKER_MAP)
+
+
+def collect_features(predictor: Any, wanted: bool) -> bool:
+    """Let a predictor add to each result the features that its detections have in the input of the head, or stop it.
+
+    The host's trackers take them as appearance. Where it cannot, the host would run a classifier on crops instead.
+
+    Args:
+        predictor: A predictor with its model set up.
+        wanted: Whether to collect.
+
+    Returns:
+        Whether it collects: never for exported and end-to-end models, and only with a head like `Detect`.
+    """
+    predictor._feats = None
+    if hasattr(predictor, "_hook"):
+        predictor._hook.remove()
+        del predictor._hook
+    head = predictor.model.model.model[-1] if predictor.model.format == "pt" else None
+    if not wanted or not isinstance(head, Detect) or head.end2end:
+        return False
+
+    def keep_input(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        levels = list(inputs[0])[: head.nl]  # without the maps that only our track branch reads
+        predictor._feats = levels if predictor.args.mode == "track" else None
+
+    predictor._hook = head.register_forward_pre_hook(keep_input)
+    return True
+
+
+def restore_postprocess(predictor: Any) -> None:
+    """Undo what the host's TrackTrack does to a predictor to see the boxes that the NMS drops."""
+    if hasattr(predictor, "_orig_postprocess"):
+        predictor.postprocess = predictor._orig_postprocess
+        del predictor._orig_postprocess
 
 
 def require_network(model: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from yolo_multitask import host
 from yolo_multitask.args import DEFAULTS, SWITCHES, fill_from_cfg, host_cfg, normalise
 from yolo_multitask.configs import resolve_yaml
 from yolo_multitask.data.config import data_file
+from yolo_multitask.engine import track
 from yolo_multitask.engine.predictor import MultiTaskPredictor
+from yolo_multitask.engine.sources import open_list
+from yolo_multitask.engine.trackers import DEFAULT_TRACKER
 from yolo_multitask.engine.trainer import MultiTaskTrainer
 from yolo_multitask.engine.validator import MultiTaskValidator
 from yolo_multitask.nn.network import (
@@ -37,7 +40,7 @@ class MultiTaskYOLO(YOLO):
         >>> from yolo_multitask import MultiTaskYOLO
         >>> model = MultiTaskYOLO("yolov8n-multitask.yaml")
         >>> model.task, model.model.tasks
-        ('multitask', ('detect', 'segment', 'pose'))
+        ('multitask', ('detect', 'segment', 'pose', 'track'))
     """
 
     def __init__(self, model: Any = DEFAULT_MODEL, task: str | None = None, verbose: bool = False) -> None:
@@ -177,6 +180,43 @@ class MultiTaskYOLO(YOLO):
             self.overrides.setdefault("switches", {})
             kwargs = {"switches": {}, **{k: v for k, v in kwargs.items() if k == "switches" or k not in DEFAULTS}}
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
+
+    def track(self, source: Any = None, stream: bool = False, persist: bool = False, **kwargs: Any) -> Any:
+        """Predict with ids that last over frames; see the host's `track`.
+
+        Args:
+            source: As for `predict`; a list may also hold videos and folders, or streams. A video, a folder of images,
+                a stream, and all arrays of a call are a sequence each: its ids start at 1.
+            stream: Whether to return a generator.
+            persist: Whether to go on with the objects of the last call, for frames that are passed one by one.
+            **kwargs: As for `predict`. `tracker` is the name or path of a tracker's YAML, `multicue.yaml` by default
+                (Ultralytics' default for stock models); `conf` is 0.1 by default; `save_txt` writes one file for
+                each sequence, see `MotFile`.
+
+        Returns:
+            Results of the objects that are tracked, with `boxes.id`; all fields are aligned with it.
+
+        Raises:
+            ValueError: If there is no such tracker, or it cannot track with this model.
+        """
+        kwargs["conf"] = 0.1 if kwargs.get("conf") is None else kwargs["conf"]  # trackers use weak detections too
+        kwargs["batch"] = kwargs.get("batch") or 1
+        if kwargs.get("tracker") is None:
+            kwargs.pop("tracker", None)
+            kwargs |= {"tracker": DEFAULT_TRACKER} if self.task == host.TASK else {}
+        save_mot = bool(kwargs.pop("save_txt", self.overrides.get("save_txt", False)))
+        kwargs.update(mode="track", save_txt=False)  # no label files of single frames
+        reading = {k: kwargs[k] for k in ("batch", "vid_stride", "stream_buffer") if k in kwargs}
+        source = open_list(source, **reading, channels=getattr(self.model, "yaml", {}).get("channels", 3))
+        track.register(self, persist=persist, save_mot=save_mot)
+        if stream:
+            return self._tracked(self.predict(source, stream=True, **kwargs))
+        with track.closing_files(self):
+            return self.predict(source, **kwargs)
+
+    def _tracked(self, results: Iterator[Any]) -> Iterator[Any]:
+        with track.closing_files(self):
+            yield from results
 
     def export(self, **kwargs: Any) -> str:
         """Export stock models through the host.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 TASK = "multitask"  # what the host calls a model of this package
 TASKS = ("detect", "segment", "pose", "track")
-BRANCH_TASKS = ("segment", "pose")  # tasks that add a branch to the shared head; `detect` is the head itself
+BRANCH_TASKS = ("segment", "pose", "track")  # add a branch to the shared head; `detect` is the head itself
 DEFAULT_MODEL = "yolov8n-multitask.yaml"
 
 
@@ -25,11 +25,11 @@ class TaskSpec:
         title: Column title in the validation table and prefix of its curve plots.
         label: The field of a label line that trains it.
         flag: Batch key that says which instances are labelled for it, bool (N,); None where all are.
-        raw: Keys that its branch adds to the head's raw output.
-        losses: Names of its loss items, in the order in which they are logged.
+        raw: Keys that its branch adds to the head's raw output; `next` only where the branch predicts it.
+        losses: Names of its loss items, in the order in which they are logged; `next_loss` only with `next`.
         gains: Configuration keys that scale its losses.
-        metric: Attribute of `MultiTaskMetrics` that holds its average precision, as in the host.
-        columns: Field of `RowLayout` that holds how many values it adds to a row; None where it adds none.
+        metric: Attribute of `MultiTaskMetrics` that holds its results, as in the host.
+        precision: Whether it is measured by average precision, frame by frame.
     """
 
     name: str
@@ -41,7 +41,7 @@ class TaskSpec:
     losses: tuple[str, ...]
     gains: tuple[str, ...]
     metric: str
-    columns: str | None
+    precision: bool
 
 
 SPECS: dict[str, TaskSpec] = {
@@ -55,7 +55,7 @@ SPECS: dict[str, TaskSpec] = {
         losses=("box_loss", "cls_loss", "dfl_loss"),
         gains=("box", "cls", "dfl"),
         metric="box",
-        columns=None,
+        precision=True,
     ),
     "segment": TaskSpec(
         name="segment",
@@ -67,7 +67,7 @@ SPECS: dict[str, TaskSpec] = {
         losses=("seg_loss",),
         gains=("seg",),
         metric="seg",
-        columns="nm",
+        precision=True,
     ),
     "pose": TaskSpec(
         name="pose",
@@ -79,7 +79,19 @@ SPECS: dict[str, TaskSpec] = {
         losses=("pose_loss", "kobj_loss"),
         gains=("pose", "kobj"),
         metric="pose",
-        columns="nk",
+        precision=True,
+    ),
+    "track": TaskSpec(
+        name="track",
+        letter="T",
+        title="Track",
+        label="ids",
+        flag="has_id",
+        raw=("appearance", "next"),
+        losses=("reid_loss", "next_loss"),
+        gains=("reid", "motion"),
+        metric="track",
+        precision=False,
     ),
 }
 
@@ -97,7 +109,7 @@ class RowLayout:
         nk: Keypoint values per row, K * D, or 0.
         nm: Mask coefficients per row, or 0.
         ne: Embedding values per row, or 0.
-        nb: Next-frame box values per row, 4 or 0.
+        nb: Values of the box in the next frame per row, 4 or 0.
     """
 
     nc: int
@@ -128,5 +140,5 @@ class RowLayout:
 
     @property
     def next(self) -> slice:
-        """Box in the next frame."""
+        """Box in the next frame, x1 y1 x2 y2 in input pixels."""
         return slice(self.embed.stop, self.embed.stop + self.nb)

@@ -100,7 +100,7 @@ def test_the_command_may_stand_anywhere(argv: list[str], arranged: list[str]) ->
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["model=x"], "expected a command"),
         (["train", "val"], "expected one command, found train and val"),
-        (["data", "convert"], "unknown data command 'convert'; did you mean 'convert-coco'?"),
+        (["data", "convert"], "unknown data command 'convert'; did you mean 'convert-mot'?"),
         (["train", "epoch=3"], "unknown argument 'epoch'; did you mean 'epochs'?"),
         (["train", "switches={}"], "unknown argument 'switches'"),
         (["train", "tasks=[pose]"], "unknown argument 'tasks'; did you mean 'task'?"),
@@ -328,7 +328,10 @@ def test_the_demo_gets_its_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert calls == [{"out": Path("ymt-demo"), "long": False}, {"out": tmp_path, "long": True}]
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["data", "convert-coco", "-h"], ["--version"], []])
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["train", "--help"], ["data", "convert-coco", "-h"], ["data", "convert-mot", "-h"], ["--version"], []],
+)
 def test_help_does_not_wait_for_torch(argv: list[str]) -> None:
     code = (
         "import sys; from yolo_multitask.cli.app import main; code = main(sys.argv[1:]); "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from yolo_multitask.cli import app
 from yolo_multitask.cli.data import call
@@ -39,4 +40,43 @@ def test_convert_coco_needs_its_arguments(capsys: pytest.CaptureFixture[str]) ->
     assert app.main(["data", "convert-coco"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("ymt: expected ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", ["copy=3", "copy=yes", "copy=none"])
+def test_a_flag_is_true_or_false(given: str) -> None:
+    with pytest.raises(UsageError, match="'copy' must be True or False, found"):
+        call(convert, ["source=a", "out=b", given])
+
+
+def test_convert_mot_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("MOT17-02-FRCNN", "MOT17-04-FRCNN"):
+        (tmp_path / "MOT17/train" / name / "img1").mkdir(parents=True)
+        (tmp_path / "MOT17/train" / name / "gt").mkdir()
+        (tmp_path / "MOT17/train" / name / "gt/gt.txt").write_text("1,7,4,4,8,8,1,1,1\n2,7,5,4,8,8,1,1,0.1\n")
+        for i in (1, 2):
+            Image.new("RGB", (32, 24)).save(tmp_path / "MOT17/train" / name / f"img1/00000{i}.jpg")
+    words = [f"src={tmp_path}/MOT17", f"out={tmp_path}/out", "val=[MOT17-04]", "min_visibility=0.2", "copy"]
+    assert app.main(["data", "convert-mot", *words]) == 0
+    assert "classes: person" in capsys.readouterr().out
+    assert (tmp_path / "out/labels/train/MOT17-02-FRCNN/000001.txt").read_text().endswith(" #7\n")
+    assert (tmp_path / "out/labels/val/MOT17-04-FRCNN/000002.txt").read_text().endswith(" !\n")
+    assert app.main(["data", "convert-mot", *words]) == 1
+    err = capsys.readouterr().err
+    assert "the split train, val exists already" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "expected src=VALUE, out=VALUE, found nothing."),
+        (["src=a", "out=b", "val_hlf"], "did you mean 'val_half'?"),
+        (["src=a", "out=b", "val_half=some"], "'val_half' must be True or False, found 'some'."),
+    ],
+)
+def test_convert_mot_wrong_arguments(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["data", "convert-mot", *words]) == 2
+    err = capsys.readouterr().err
+    assert says in err
     assert err.count("\n") == 1

@@ -16,8 +16,18 @@ import ultralytics
 from PIL import Image
 from ultralytics import cfg
 from ultralytics.data import utils as data_utils
-from ultralytics.data.augment import BaseMixTransform, CopyPaste, CutMix, Format, RandomPerspective
+from ultralytics.data.augment import (
+    Albumentations,
+    BaseMixTransform,
+    CopyPaste,
+    CutMix,
+    Format,
+    Mosaic,
+    RandomFlip,
+    RandomPerspective,
+)
 from ultralytics.data.base import BaseDataset
+from ultralytics.data.build import InfiniteDataLoader, build_dataloader
 from ultralytics.data.converter import merge_multi_segment
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.engine.model import Model
@@ -30,6 +40,7 @@ from ultralytics.nn import tasks
 from ultralytics.nn.modules.head import Detect, Pose, Segment
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.loss import KeypointLoss, v8DetectionLoss, v8SegmentationLoss
+from ultralytics.utils.torch_utils import ModelEMA
 
 from yolo_multitask import host
 from yolo_multitask.tasks import DEFAULT_MODEL
@@ -61,14 +72,17 @@ def test_version_is_supported() -> None:
                 "save_model",
                 "check_resume",
                 "resume_training",
+                "optimizer_step",
                 "_setup_train",
                 "_build_train_pipeline",
+                "_model_train",
             },
         ),
         (
             DetectionTrainer,
             {
                 "build_dataset",
+                "get_dataloader",
                 "get_class_counts",
                 "plot_training_labels",
                 "set_model_names_for_load",
@@ -96,6 +110,8 @@ def test_version_is_supported() -> None:
         (YOLODataset, {"format_class", "build_transforms", "collate_fn", "get_labels", "cache_labels"}),
         (RandomPerspective, {"apply_instances", "box_candidates"}),
         (BaseMixTransform, {"get_params", "apply_instances", "get_indexes"}),
+        (Mosaic, {"_cat_labels"}),
+        (RandomFlip, {"get_params", "apply_instances"}),
         (Model, {"_new", "_load", "_smart_load", "_reset_ckpt_args", "_check_is_pytorch_model"}),
         (HostResults, {"new", "update", "_apply", "save_txt"}),
     ],
@@ -121,7 +137,12 @@ def test_signatures() -> None:
     assert parameters(DetectionValidator._gather_image_metrics) == {"self", "metric"}
     assert parameters(DetectionValidator._prepare_pred) == {"self", "pred"}
     assert parameters(DetectionValidator._check_max_det) == {"args", "datasets"}
-    for transform in (RandomPerspective, CutMix, CopyPaste, Format):
+    assert parameters(BaseTrainer.optimizer_step) == {"self"}
+    assert {"self", "dataset_path", "batch_size", "rank", "mode"} == parameters(DetectionTrainer.get_dataloader)
+    given = {"dataset", "batch", "workers", "shuffle", "rank", "drop_last", "device"}
+    assert given <= parameters(build_dataloader), "build_dataloader"
+    assert parameters(Mosaic._cat_labels) == {"self", "mosaic_labels"}
+    for transform in (RandomPerspective, CutMix, CopyPaste, RandomFlip, Format):
         assert parameters(transform.get_params) == {"self", "labels"}, transform.__name__
         assert parameters(transform.apply_instances) == {"self", "labels", "params"}, transform.__name__
 
@@ -150,6 +171,7 @@ class OneSample:
 
     data: ClassVar[dict[str, Any]] = {}
     buffer = (0,)
+    cache = False
 
     def __len__(self) -> int:
         return 1
@@ -196,6 +218,30 @@ def test_copy_paste_parameters(mode: str) -> None:
     assert len(pasted["cls"]) == len(pasted["instances"]) == 2
 
 
+@pytest.mark.parametrize("direction", ["horizontal", "vertical"])
+def test_flip_parameters(direction: str) -> None:
+    for p in (0.0, 1.0):
+        params = RandomFlip(p=p, direction=direction).get_params(pixels())
+        assert (params["flip"], params["direction"]) == (bool(p), direction)
+
+
+def test_mosaic_concatenates_before_it_clips() -> None:
+    """`MultiTaskMosaic` asks what the border will cut while the boxes are whole and in pixels of the mosaic."""
+    labels = {**pixels(), "im_file": "a.jpg", "ori_shape": (64, 64), "resized_shape": (64, 64)}
+    labels["instances"].bboxes[0] = [100, 20, 140, 60]
+    merged = Mosaic(OneSample(), imgsz=64)._cat_labels([labels])
+    assert merged["instances"].bboxes.tolist() == [[100, 20, 128, 60]]
+    assert merged["cls"].shape == (1, 2)
+
+
+@pytest.mark.parametrize(("name", "spatial"), [("HorizontalFlip", True), ("Blur", False)])
+def test_albumentations_says_whether_it_moves_pixels(name: str, spatial: bool) -> None:
+    import albumentations
+
+    transform = Albumentations(p=1.0, transforms=[getattr(albumentations, name)(p=1.0)])
+    assert transform.contains_spatial is spatial
+
+
 def test_format_parameters() -> None:
     labels = sample()
     transform = Format(return_mask=True, return_keypoint=True)
@@ -218,6 +264,8 @@ def test_data_functions(tmp_path: Path) -> None:
     Image.new("RGB", (20, 12)).save(image)
     assert data_utils.check_image(str(image)) == ("", (12, 20))
     assert data_utils.img2label_paths([str(image)]) == [str(tmp_path / "labels" / "a.txt")]
+    assert data_utils.exif_size(Image.open(image)) == (20, 12)
+    assert {"jpg", "png"} <= set(data_utils.IMG_FORMATS)
     assert data_utils.get_split_fraction(0.5, "train") == 0.5
     np.save(tmp_path / "a.npy", np.array({"version": 1}, dtype=object), allow_pickle=True)
     assert data_utils.load_dataset_cache_file(tmp_path / "a.npy") == {"version": 1}
@@ -238,6 +286,66 @@ def test_every_data_function_in_use_is_tested_here() -> None:
     }
     tested = set(test_data_functions.__code__.co_names)
     assert used - tested == set()
+
+
+def test_loader_that_is_built_anew_with_another_sampler() -> None:
+    """`build_pair_dataloader` takes the settings of the host's loader; epochs end by the length of the sampler."""
+    dataset = torch.utils.data.TensorDataset(torch.arange(5))
+    dataset.collate_fn = lambda batch: [int(x) for (x,) in batch]
+    loader = build_dataloader(dataset, 2, 0, shuffle=True, rank=-1, drop_last=False, device="cpu")
+    assert isinstance(loader, InfiniteDataLoader)
+    taken = {"num_workers", "prefetch_factor", "pin_memory", "pin_memory_device", "collate_fn", "worker_init_fn"}
+    assert {name for name in {*taken, "generator"} if not hasattr(loader, name)} == set()
+    calls: list[int] = []
+
+    class Ordered(torch.utils.data.Sampler):
+        def __len__(self) -> int:
+            return 3
+
+        def __iter__(self) -> Any:
+            calls.append(len(calls))
+            return iter([4, 0, 4])
+
+    own = InfiniteDataLoader(
+        dataset=dataset, batch_size=2, sampler=Ordered(), num_workers=0, collate_fn=loader.collate_fn
+    )
+    assert [list(own) for _ in range(2)] == [[[4, 0], [4]]] * 2
+    assert calls == [0, 1], "an iteration of the sampler is an epoch"
+
+
+class FrozenTrainer:
+    """What the host's `_model_train` looks at."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.freeze_layer_names = [f"model.{name}." for name in names]
+        self.model = torch.nn.Module()
+        layer = torch.nn.ModuleDict({k: torch.nn.Sequential(torch.nn.BatchNorm2d(1)) for k in ("cv2", "branches")})
+        self.model.model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), layer)
+
+
+def test_frozen_parts_are_named_down_to_a_layer_of_the_head() -> None:
+    """`freeze=trunk` names parts as `1.cv2`; their BatchNorm statistics must stand still too."""
+    source = inspect.getsource(BaseTrainer._setup_train)
+    assert "isinstance(self.args.freeze, list)" in source
+    assert 'freeze_layer_names = [f"model.{x}." for x in freeze_list]' in source
+    assert (
+        source.index("self.setup_model()") < source.index("self.set_model_attributes()") < source.index("freeze_list")
+    )
+    trainer = FrozenTrainer(["0", "1.cv2"])
+    BaseTrainer._model_train(trainer)
+    training = {n: m.training for n, m in trainer.model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    # the host compares with `model.0.`, so what is frozen must be inside the named layer
+    assert training == {"model.0": True, "model.1.cv2.0": False, "model.1.branches.0": True}
+
+
+def test_average_of_the_weights() -> None:
+    """`optimizer_step` copies frozen weights into the average; it holds every tensor under the model's own name."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    ema = ModelEMA(model)
+    assert ema.ema.state_dict().keys() == model.state_dict().keys()
+    state = {k: v.data_ptr() for k, v in ema.ema.state_dict().items()}
+    ema.update(model)
+    assert {k: v.data_ptr() for k, v in ema.ema.state_dict().items()} == state, "it is changed in place"
 
 
 def test_results_fields_are_named_by_a_tuple() -> None:

@@ -7,6 +7,7 @@ each augmented instance can be checked on its own, whatever the transforms did.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,26 +16,45 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support.instances import boxes, columns
 from ultralytics.cfg import get_cfg
-from ultralytics.data.augment import Albumentations, BaseMixTransform, Compose, CopyPaste, CutMix, RandomPerspective
-from ultralytics.utils.instance import Instances
+from ultralytics.data.augment import (
+    Albumentations,
+    BaseMixTransform,
+    Compose,
+    CopyPaste,
+    CutMix,
+    Mosaic,
+    RandomFlip,
+    RandomPerspective,
+)
 
 from yolo_multitask.data.augment import (
-    HAS_MASK,
-    ID,
-    IGNORE,
-    NUM_COLUMNS,
     MultiTaskCopyPaste,
     MultiTaskCutMix,
-    MultiTaskFormat,
+    MultiTaskMosaic,
     MultiTaskPerspective,
     box_rows,
     class_column,
-    collate_extras,
+)
+from yolo_multitask.data.columns import (
+    CLS,
+    HAS_MASK,
+    ID,
+    IGNORE,
+    IMAGE,
+    INSTANCE,
+    MOTION,
+    MOTION_X,
+    NO_ID,
+    NUM_COLUMNS,
+    SCENE,
 )
 from yolo_multitask.data.dataset import MultiTaskDataset
+from yolo_multitask.data.format import MultiTaskFormat
 from yolo_multitask.data.instances import Instance
 from yolo_multitask.data.labels import LabelSpec, format_line
+from yolo_multitask.data.sequences import relative_displacement
 
 FULL, NO_POLYGON, NO_KEYPOINTS, BOX, REGION = range(5)
 WITH_POLYGON, WITH_KEYPOINTS = {FULL, NO_KEYPOINTS}, {FULL, NO_POLYGON}
@@ -46,6 +66,7 @@ OFF: dict[str, Any] = dict.fromkeys(
     ("mosaic", "mixup", "cutmix", "copy_paste", "degrees", "translate", "scale", "shear", "perspective"), 0.0
 ) | dict.fromkeys(("fliplr", "flipud", "hsv_h", "hsv_s", "hsv_v", "bgr"), 0.0)
 SIZE = 128
+IDENTITY = ("ids", "has_id", "instance", "image", "scene", "motion")
 
 
 def figure(kind: int, cell: int, number: int, rng: np.random.Generator) -> tuple[Instance, np.ndarray]:
@@ -123,13 +144,28 @@ def near(image: torch.Tensor, x: float, y: float, kind: int) -> bool:
     return max(abs(a - b) for a, b in zip(pixel, COLOURS[kind], strict=True)) < 90
 
 
+def check_numbers(found: dict[str, Any], kind: int, dataset: MultiTaskDataset) -> None:
+    """Check the numbers of one instance of a kind against the labels."""
+    assert found["has_id"] == (found["ids"] >= 0)
+    rows = np.concatenate([label["cls"] for label in dataset.labels])
+    if found["instance"] < 0:  # a pasted mirror image
+        assert not found["has_id"]
+        rows = rows[(rows[:, [CLS, IMAGE, SCENE]] == (kind, found["image"], found["scene"])).all(1)]
+    else:
+        rows = rows[rows[:, INSTANCE] == found["instance"]]
+        assert rows[:, [CLS, IMAGE, SCENE]].tolist() == [[kind, found["image"], found["scene"]]]
+        assert found["ids"] in (NO_ID, rows[0, ID])
+    assert len(rows) == 1
+
+
 def check(sample: dict[str, Any], dataset: MultiTaskDataset, *, colour: str = "all", upright: bool = True) -> set[int]:
     """Check every instance of a sample; return the kinds that were there.
 
     `colour`: check the picture under "all" instances, only under those without identity ("pasted"), or "none".
     """
     n = len(sample["cls"])
-    lengths = {k: len(sample[k]) for k in ("bboxes", "keypoints", "has_keypoints", "has_mask", "ids", "batch_idx")}
+    keys = ("bboxes", "keypoints", "has_keypoints", "has_mask", "batch_idx", *IDENTITY)
+    lengths = {k: len(sample[k]) for k in keys}
     assert set(lengths.values()) == {n}, lengths
     h, w = sample["img"].shape[1:]
     assert sample["masks"].shape == (1, h, w)
@@ -143,6 +179,7 @@ def check(sample: dict[str, Any], dataset: MultiTaskDataset, *, colour: str = "a
         assert bool(sample["has_keypoints"][i]) == (kind in WITH_KEYPOINTS)
         ident = int(sample["ids"][i])
         assert ident == -1 or dataset.identities[ident][1] % 100 == kind
+        check_numbers({k: sample[k][i].item() for k in ("ids", "has_id", "instance", "image", "scene")}, kind, dataset)
         cx, cy, bw, bh = (sample["bboxes"][i] * torch.tensor([w, h, w, h])).tolist()
         look = colour == "all" or (colour == "pasted" and ident == -1)
         mask = sample["masks"][0] == i + 1
@@ -213,7 +250,10 @@ def test_validation_keeps_the_label_file(world: Path) -> None:
     for sample in found:
         check(sample, dataset)
         assert sample["keypoints"].dtype == sample["bboxes"].dtype == sample["cls"].dtype == torch.float32
-        assert sample["ids"].dtype == torch.int64
+        assert {sample[k].dtype for k in ("ids", "instance", "image", "scene")} == {torch.int64}
+        assert sample["motion"].dtype == torch.float32
+        assert sample["motion"].shape[1:] == (4,)
+        assert sample["has_id"].dtype == torch.bool
         assert sample["has_mask"].dtype == sample["has_keypoints"].dtype == torch.bool
         assert sample["masks"].dtype == torch.uint8
         assert sample["ignore"].shape[1:] == (4,)
@@ -236,6 +276,7 @@ def test_copy_paste_flip_pastes_labelled_polygons_without_identity(world: Path) 
     for i in range(len(plain)):
         before, after = plain[i], pasted[i]
         new = after["ids"] == -1
+        assert torch.equal(new, after["instance"] == -1)
         total += int(new.sum())
         assert set(after["cls"][new, 0].int().tolist()) <= WITH_POLYGON
         assert sorted(after["ids"][~new].tolist()) == sorted(before["ids"].tolist())
@@ -304,7 +345,9 @@ def test_no_host_transform_is_left(world: Path, mode: str) -> None:
             walk(node.pre_transform)
 
     walk(transforms)
-    assert not [t for t in found if type(t) in (RandomPerspective, CutMix, CopyPaste, Albumentations)]
+    assert not [
+        t for t in found if type(t) in (Mosaic, RandomPerspective, CutMix, CopyPaste, RandomFlip, Albumentations)
+    ]
     assert {MultiTaskPerspective, MultiTaskCutMix, MultiTaskCopyPaste} <= {type(t) for t in found}
     assert transforms[1].pre_transform is transforms[2].pre_transform is transforms[0]
     assert isinstance(transforms[-1], MultiTaskFormat)
@@ -343,18 +386,6 @@ def test_albumentations_on_an_empty_image(world: Path) -> None:
     assert sample["ignore"].shape == (0, 4)
 
 
-def columns(*rows: tuple[float, float, float, float, float]) -> np.ndarray:
-    """Return a class column array (N, 5)."""
-    return np.array(rows, np.float32).reshape(-1, NUM_COLUMNS)
-
-
-def boxes(*rows: tuple[float, float, float, float], polygons: bool = False) -> Instances:
-    """Return instances with xyxy boxes in pixels."""
-    values = np.array(rows, np.float32).reshape(-1, 4)
-    corners = values[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) if polygons else None
-    return Instances(values, corners, bbox_format="xyxy", normalized=False)
-
-
 @pytest.mark.parametrize("polygons", [False, True])
 def test_perspective_keeps_a_sliver_of_an_ignore_region(polygons: bool) -> None:
     transform = MultiTaskPerspective()
@@ -386,85 +417,6 @@ def test_cutmix_brings_every_touched_ignore_region(monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(out["instances"].bboxes, [[60, 60, 80, 80], [50, 50, 55, 100]])
 
 
-@pytest.mark.parametrize("overlap", [True, False])
-def test_format_orders_and_aligns(overlap: bool) -> None:
-    squares = boxes((0, 0, 8, 8), (10, 10, 14, 14), (20, 20, 30, 30), (0, 0, 32, 16), polygons=True)
-    squares.keypoints = np.full((4, 2, 3), 2, np.float32)
-    labels = {
-        "img": np.zeros((32, 32, 3), np.uint8),
-        "cls": columns((7, 1, 0, 0, 0), (8, 0, 1, 0, -1), (9, 1, 1, 0, 2), (3, 1, 1, 1, 4)),
-        "instances": squares,
-    }
-    form = MultiTaskFormat(return_mask=True, return_keypoint=True, mask_ratio=1, mask_overlap=overlap)
-    out = form(labels)
-    order = [9, 8, 7] if overlap else [7, 8, 9]
-    assert set(out) == {
-        *("img", "cls", "bboxes", "masks", "keypoints", "batch_idx"),
-        *("has_keypoints", "has_mask", "ids", "ignore"),
-    }
-    assert out["cls"][:, 0].tolist() == order
-    assert out["ids"].tolist() == [{7: 0, 8: -1, 9: 2}[c] for c in order]
-    assert out["has_mask"].tolist() == [c != 7 for c in order]
-    assert out["has_keypoints"].tolist() == [c != 8 for c in order]
-    assert [bool(k.any()) for k in out["keypoints"]] == [c != 8 for c in order]
-    if overlap:
-        areas = [int((out["masks"] == i + 1).sum()) for i in range(3)]
-    else:
-        assert out["masks"].shape == (3, 32, 32)
-        areas = [int(m.sum()) for m in out["masks"]]
-    assert areas == [{7: 0, 8: 25, 9: 121}[c] for c in order]  # fillPoly draws both edges
-    torch.testing.assert_close(out["ignore"], torch.tensor([[0.5, 0.25, 1.0, 0.5]]))
-
-
-@pytest.mark.parametrize("overlap", [True, False])
-def test_format_gives_the_same_types_for_an_empty_image(overlap: bool) -> None:
-    form = MultiTaskFormat(return_mask=True, return_keypoint=True, mask_ratio=4, mask_overlap=overlap)
-
-    def run(rows: np.ndarray, instances: Instances) -> dict[str, Any]:
-        instances.keypoints = np.zeros((len(rows), 2, 3), np.float32)
-        return form({"img": np.zeros((32, 32, 3), np.uint8), "cls": rows, "instances": instances})
-
-    full = run(columns((1, 1, 1, 0, 5)), boxes((2, 2, 20, 20), polygons=True))
-    empty = run(columns(), boxes(polygons=True))
-    assert set(full) == set(empty)
-    assert {k: v.dtype for k, v in full.items()} == {k: v.dtype for k, v in empty.items()}
-    assert {k: v.shape[1:] for k, v in full.items()} == {k: v.shape[1:] for k, v in empty.items()}
-
-
-def test_format_refuses_a_mask_ratio_beyond_the_image() -> None:
-    form = MultiTaskFormat(return_mask=True, mask_ratio=64)
-    with pytest.raises(ValueError, match="mask_ratio=64"):
-        form({"img": np.zeros((32, 48, 3), np.uint8), "cls": columns(), "instances": boxes(polygons=True)})
-
-
-def test_ignore_regions_are_clipped_to_the_image() -> None:
-    labels = {
-        "img": np.zeros((40, 20, 3), np.uint8),
-        "cls": columns((0, 0, 0, 1, -1), (0, 0, 0, 1, -1)),
-        "instances": boxes((-10, 10, 10, 50), (30, 0, 40, 10)),
-    }
-    out = MultiTaskFormat()(labels)
-    torch.testing.assert_close(out["ignore"], torch.tensor([[0.25, 0.625, 0.5, 0.75]]))
-    assert len(out["cls"]) == 0
-
-
-def test_collate_extras_numbers_the_images() -> None:
-    def image(n: int, m: int) -> dict[str, torch.Tensor]:
-        return {
-            "has_keypoints": torch.ones(n, dtype=torch.bool),
-            "has_mask": torch.zeros(n, dtype=torch.bool),
-            "ids": torch.arange(n),
-            "ignore": torch.rand(m, 4),
-        }
-
-    rows = [image(2, 1), image(0, 0), image(1, 2)]
-    batch = collate_extras({k: tuple(r[k] for r in rows) for k in rows[0]})
-    assert batch["ids"].tolist() == [0, 1, 0]
-    assert batch["ignore"].shape == (3, 4)
-    assert batch["ignore_idx"].tolist() == [0.0, 2.0, 2.0]
-    assert batch["has_mask"].shape == batch["has_keypoints"].shape == (3,)
-
-
 def test_class_column_leaves_ignore_regions_out() -> None:
     labels = [
         {"cls": columns((3, 1, 1, 0, 7), (2, 0, 0, 1, -1)), "bboxes": np.full((2, 4), 0.5, np.float32)},
@@ -482,3 +434,163 @@ def test_identities_are_cleared_only_in_their_column(world: Path) -> None:
     assert label.shape == (5, NUM_COLUMNS)
     assert label.dtype == np.float32
     assert sorted(label[:, ID].tolist()) == [-1, 0, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write two sequences of three frames in which everything moves and grows; return the image folder."""
+    root = tmp_path_factory.mktemp("moving")
+    rng = np.random.default_rng(0)
+    for sequence in range(2):
+        image, label = (root / kind / "train" / f"s{sequence}" for kind in ("images", "labels"))
+        image.mkdir(parents=True)
+        label.mkdir(parents=True)
+        still = [figure(kind, int(cell), 0, rng)[0] for kind, cell in enumerate(rng.permutation(12)[:4])]
+        steps = rng.uniform(-0.03, 0.03, (4, 2))
+        for frame in range(3):
+            lines = [format_line(moved(s, frame * d, 1.1**frame), SPEC) for s, d in zip(still, steps, strict=True)]
+            (label / f"{frame}.txt").write_text("\n".join(lines))
+            cv2.imwrite(str(image / f"{frame}.png"), np.full((SIZE, SIZE, 3), 90, np.uint8))
+    return root / "images/train"
+
+
+def moved(instance: Instance, step: np.ndarray, growth: float) -> Instance:
+    """Return the instance moved by a step and grown around its centre."""
+    centre = instance.box[:2]
+
+    def move(points: np.ndarray | None) -> np.ndarray | None:
+        if points is None:
+            return None
+        xy = (points[:, :2] - centre) * growth + centre + step
+        return np.concatenate((xy, points[:, 2:]), 1).astype(np.float32).clip(0, 2)
+
+    box = np.concatenate((centre + step, instance.box[2:] * growth)).astype(np.float32)
+    return replace(instance, box=box, keypoints=move(instance.keypoints), polygon=move(instance.polygon))
+
+
+MOVING: dict[str, tuple[dict[str, Any], tuple[int, int], float]] = {  # transforms, signs of x and y, share known
+    "none": ({}, (1, 1), 0.6),
+    "scale and translate": ({"scale": 0.3, "translate": 0.1}, (1, 1), 0.4),
+    "mosaic": ({"mosaic": 1.0, "scale": 0.2}, (1, 1), 0.25),
+    "mixup": ({"mixup": 1.0}, (1, 1), 0.6),
+    "cutmix": ({"cutmix": 1.0}, (1, 1), 0.4),
+    "copy-paste mixup": ({"copy_paste": 1.0, "copy_paste_mode": "mixup"}, (1, 1), 0.6),
+    "fliplr": ({"fliplr": 1.0}, (-1, 1), 0.6),
+    "flipud": ({"flipud": 1.0}, (1, -1), 0.6),
+    "both flips in mosaics": ({"fliplr": 1.0, "flipud": 1.0, "mosaic": 1.0}, (-1, -1), 0.25),
+    "perspective": ({"perspective": 0.0005}, (1, 1), 0.0),
+}
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_motion_follows_the_picture(moving: Path, name: str) -> None:
+    hyp, signs, share = MOVING[name]
+    dataset = make(moving, **hyp)
+    rows = np.concatenate([label["cls"] for label in dataset.labels])
+    known = total = 0
+    for sample in samples(dataset):
+        truth = rows[sample["instance"].numpy()][:, MOTION] * (*signs, 1, 1)
+        motion = sample["motion"].numpy()
+        seen = ~np.isnan(motion).any(1)
+        assert np.isnan(motion[~seen]).all()
+        np.testing.assert_allclose(motion[seen], truth[seen], atol=2e-4)
+        known, total = known + int(seen.sum()), total + len(seen)
+    assert known / total >= share
+    assert share > 0 or known == 0
+
+
+def test_a_pasted_mirror_image_moves_the_other_way(moving: Path) -> None:
+    dataset = make(moving, copy_paste=1.0)
+    rows = np.concatenate([label["cls"] for label in dataset.labels])
+    count = 0
+    for sample in samples(dataset, 1):
+        for i in np.flatnonzero(sample["instance"] == -1):
+            same = (rows[:, CLS] == sample["cls"][i].item()) & (rows[:, IMAGE] == sample["image"][i].item())
+            truth = rows[same][0, MOTION] * (-1, 1, 1, 1)
+            np.testing.assert_allclose(sample["motion"][i], truth, atol=2e-4)
+            count += not np.isnan(truth[0])
+    assert count > 2
+
+
+@pytest.mark.parametrize("polygons", [False, True])
+@pytest.mark.parametrize(("angle", "shear"), [(0, 0.0), (30, 0.0), (0, 0.2), (180, 0.0), (-75, 0.3)])
+def test_perspective_turns_motion(polygons: bool, angle: float, shear: float) -> None:
+    """The displacement of the transformed boxes is the transformed displacement."""
+    matrix = np.eye(3, dtype=np.float32)
+    matrix[:2] = cv2.getRotationMatrix2D((100, 100), angle, 0.8)
+    matrix = np.array([[1, shear, 0], [shear / 2, 1, 0], [0, 0, 1]], np.float32) @ matrix
+    now, then = (80, 80, 100, 120), (90, 74, 115, 124)
+    host = RandomPerspective()
+    before, after = (host.apply_bboxes(np.array([b], np.float32), matrix) for b in (now, then))
+
+    def cxcywh(box: np.ndarray) -> np.ndarray:
+        return np.concatenate(((box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]), 1)
+
+    cls = columns((0, 0, 1, 0, 3), (0, 0, 1, 0, 4))
+    cls[:1, MOTION] = relative_displacement(*(cxcywh(np.array([b], np.float32)) for b in (now, then)))
+    params = {"M": matrix, "scale": 0.8, "orig_shape": (400, 400), "size": (400, 400)}
+    labels = {"cls": cls, "instances": boxes(now, now, polygons=polygons)}
+    out = MultiTaskPerspective().apply_instances(labels, params)["cls"][:, MOTION]
+    np.testing.assert_allclose(out[:1], relative_displacement(cxcywh(before), cxcywh(after)), rtol=1e-4, atol=1e-5)
+    assert np.isnan(out[1]).all()
+
+
+def test_motion_of_a_turned_polygon_is_relative_to_its_new_box() -> None:
+    angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    circle = (100 + 20 * np.stack((np.cos(angles), np.sin(angles)), 1)).astype(np.float32)
+    instances = boxes((80, 80, 120, 120), polygons=True)
+    instances.segments = circle[None]
+    cls = columns((0, 0, 1, 0, 3))
+    cls[:, MOTION] = (0.5, 0, 0, 0)
+    matrix = np.eye(3, dtype=np.float32)
+    matrix[:2] = cv2.getRotationMatrix2D((100, 100), 45, 1.0)
+    params = {"M": matrix, "scale": 1.0, "orig_shape": (200, 200), "size": (200, 200)}
+    out = MultiTaskPerspective().apply_instances({"cls": cls, "instances": instances}, params)
+    np.testing.assert_allclose(np.diff(out["instances"].bboxes[0].reshape(2, 2), axis=0), [[40, 40]], atol=0.2)
+    np.testing.assert_allclose(out["cls"][0, MOTION], (0.5 / 2**0.5, -0.5 / 2**0.5, 0, 0), atol=5e-3)
+
+
+@pytest.mark.parametrize("polygons", [False, True])
+def test_perspective_forgets_the_motion_of_what_the_border_cuts(polygons: bool) -> None:
+    shift = np.eye(3, dtype=np.float32)
+    shift[0, 2] = -10
+    cls = columns(*[(0, 0, 1, 0, i) for i in range(4)])
+    cls[:, MOTION] = 0.25
+    instances = boxes((20, 20, 60, 60), (8, 20, 48, 60), (5, 20, 45, 60), (70, 90, 90, 120), polygons=polygons)
+    params = {"M": shift, "scale": 1.0, "orig_shape": (100, 100), "size": (100, 100)}
+    out = MultiTaskPerspective().apply_instances({"cls": cls, "instances": instances}, params)
+    assert out["cls"][:, ID].tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(out["cls"][:2, MOTION], 0.25, atol=1e-6)
+    assert np.isnan(out["cls"][2:, MOTION]).all()
+
+
+def test_mosaic_forgets_the_motion_of_what_its_border_cuts() -> None:
+    transform = MultiTaskMosaic(SimpleNamespace(cache=None), imgsz=50)
+    cls = columns((0, 0, 0, 0, 0), (0, 0, 0, 0, 1), (0, 0, 0, 0, 2))
+    cls[:, MOTION] = 0.25
+    image = {"im_file": "a.png", "ori_shape": (50, 50), "cls": cls}
+    image["instances"] = boxes((80, 0, 100, 20), (81, 0, 101, 20), (83, 0, 103, 20))
+    out = transform._cat_labels([image])["cls"][:, MOTION_X]
+    np.testing.assert_array_equal(out, [0.25, 0.25, np.nan])
+
+
+def test_cutmix_forgets_the_motion_of_what_its_area_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = columns((0, 0, 0, 0, 5), (0, 0, 0, 0, 6))
+    cls[:, MOTION] = 0.25
+    other = {
+        "img": np.ones((100, 100, 3), np.uint8),
+        "cls": cls,
+        "instances": boxes((60, 60, 80, 80), (40, 60, 80, 80)),
+    }
+    transform = MultiTaskCutMix(SimpleNamespace(get_image_and_label=lambda i: other), p=1.0)
+    monkeypatch.setattr(transform, "get_indexes", lambda: 0)
+    monkeypatch.setattr(transform, "_rand_bbox", lambda w, h: (50, 50, 100, 100))
+    out = transform({"img": np.zeros((100, 100, 3), np.uint8), "cls": columns(), "instances": boxes()})
+    assert out["cls"][:, ID].tolist() == [5, 6]
+    np.testing.assert_array_equal(out["cls"][:, MOTION_X], [0.25, np.nan])
+
+
+@pytest.mark.parametrize(("name", "known"), [("flip", False), ("blur", True)])
+def test_spatial_albumentations_forget_motion(moving: Path, name: str, known: bool) -> None:
+    dataset = make(moving, augmentations=spatial()[name])
+    assert any(bool((~s["motion"].isnan()).any()) for s in samples(dataset, 1)) == known

@@ -17,9 +17,22 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader
 from ultralytics.data.dataset import YOLODataset
 
-from yolo_multitask.data.augment import CLS, HAS_KEYPOINTS, HAS_MASK, ID, IGNORE, class_column
-from yolo_multitask.data.dataset import MultiTaskDataset, build_multitask_dataset, scan_image
+from yolo_multitask.data.augment import class_column
+from yolo_multitask.data.columns import (
+    CLS,
+    HAS_KEYPOINTS,
+    HAS_MASK,
+    ID,
+    IGNORE,
+    IMAGE,
+    INSTANCE,
+    MOTION,
+    MOTION_X,
+    SCENE,
+)
+from yolo_multitask.data.dataset import MultiTaskDataset, build_multitask_dataset
 from yolo_multitask.data.labels import LabelSpec, format_line, parse_line
+from yolo_multitask.data.scan import scan_image
 
 SIZE = 64
 NAMES = {0: "person", 1: "ball", 2: "car"}
@@ -239,8 +252,8 @@ def test_bad_lines_leave_the_image_out_and_are_reported(tmp_path: Path, caplog: 
     assert any("good.txt:2: repeats line 1" in m for m in messages)
     assert all(m in caplog.text for m in messages)
     assert dataset.scan.summary == (
-        "4 images, 2 backgrounds, 1 corrupt, 2 instances, 1 with polygons, 1 with keypoints, 1 ignore regions, "
-        "2 bad lines, 1 duplicate lines, 1 flat polygons, 1 images left out for bad lines"
+        "4 images, 2 backgrounds, 1 corrupt, 2 instances, 1 with polygons, 1 with keypoints, 1 with ids, 1 sequences, "
+        "1 ignore regions, 2 bad lines, 1 duplicate lines, 1 flat polygons, 1 images left out for bad lines"
     )
     caplog.clear()
     again = make(folder)  # from the cache file, with the same report
@@ -326,7 +339,7 @@ def test_a_read_only_folder_only_warns(
     def refuse(*args: Any) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr("yolo_multitask.data.dataset.os.replace", refuse)
+    monkeypatch.setattr("yolo_multitask.data.scan.os.replace", refuse)
     assert len(make(image_folder(tmp_path, {"a": f"0 {BOX} - -"}))) == 1
     assert "not written: read-only" in caplog.text
     assert not list((tmp_path / "labels").glob("*cache*"))
@@ -349,11 +362,92 @@ def test_identities_are_counted_per_folder(tmp_path: Path) -> None:
     assert dataset[2]["ids"].tolist() == [3, -1]
 
 
+SEQUENCES: dict[str, str | None] = {
+    "s1/2": "0 0.5 0.5 0.2 0.4 - - #7\n0 0.2 0.2 0.1 0.1 - - #8",
+    "s1/10": "0 0.6 0.3 0.4 0.4 - - #7\n0 0.2 0.2 0.1 0.1 - -\n1 0.5 0.5 0.1 0.1 - - #7 !",
+    "s1/30": "0 0.6 0.3 0.4 0.4 - - #8\n0 0.55 0.4 0.4 0.2 - - #7",
+    "s2/1": "0 0.5 0.5 0.2 0.2 - - #7",
+    "s2/2": None,
+    "s2/3": "0 0.5 0.5 0.2 0.2 - - #7",
+    "still/1": "0 0.5 0.5 0.2 0.2 - -",
+    "still/2": "0 0.5 0.5 0.2 0.2 - -",
+}
+
+
+def test_scenes_instances_and_images_are_numbered(tmp_path: Path) -> None:
+    dataset = make(image_folder(tmp_path, SEQUENCES))
+    names = [f"{Path(f).parent.name}/{Path(f).stem}" for f in dataset.im_files]
+    assert "8 images, 1 backgrounds, 0 corrupt, 10 instances, 7 with ids, 2 sequences" in dataset.scan.summary
+    assert [[names[i] for i in s] for s in dataset.sequences] == [["s1/2", "s1/10", "s1/30"], ["s2/1", "s2/2", "s2/3"]]
+    rows = np.concatenate([label["cls"] for label in dataset.labels])
+    assert rows[:, INSTANCE].tolist() == list(range(11))
+    scenes = {n: label["cls"][:, SCENE].tolist() for n, label in zip(names, dataset.labels, strict=True)}
+    assert {n: set(s) for n, s in scenes.items() if s} == {
+        **{"s1/2": {0}, "s1/10": {0}, "s1/30": {0}, "s2/1": {1}, "s2/3": {1}},
+        **{"still/1": {2 + names.index("still/1")}, "still/2": {2 + names.index("still/2")}},
+    }
+    for i, label in enumerate(dataset.labels):
+        assert (label["cls"][:, IMAGE] == i).all()
+    again = make(tmp_path / "images/train")  # from the cache file
+    for a, b in zip(dataset.labels, again.labels, strict=True):
+        np.testing.assert_array_equal(a["cls"], b["cls"])
+
+
+def test_motion_is_to_the_next_stored_frame(tmp_path: Path) -> None:
+    dataset = make(image_folder(tmp_path, SEQUENCES))
+    motion = {
+        f"{Path(label['im_file']).parent.name}/{Path(label['im_file']).stem}": label["cls"][:, MOTION]
+        for label in dataset.labels
+    }
+    unknown = [np.nan] * 4
+    expected = {
+        "s1/2": [[0.5, -0.5, np.log(2), 0], unknown],  # the frame after 2 is 10; there 8 is gone
+        "s1/10": [[-0.125, 0.25, 0, -np.log(2)], unknown, unknown],  # without an id; ignore region
+        "s1/30": [unknown, unknown],
+        "s2/1": [unknown],  # the next frame is empty
+        **{name: [unknown] for name in ("s2/3", "still/1", "still/2")},
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(motion[name], values, atol=1e-6, err_msg=name)
+
+
+def test_motion_is_unknown_across_a_frame_that_was_left_out(tmp_path: Path) -> None:
+    lines = dict.fromkeys(("s/1", "s/2", "s/3", "s/4"), f"0 {BOX} - - #7")
+    dataset = make(image_folder(tmp_path, lines | {"s/3": "0 bad line"}))
+    found = {Path(x["im_file"]).stem: x["cls"][0, MOTION_X] for x in dataset.labels}
+    np.testing.assert_array_equal([found["1"], found["2"], found["4"]], [0, np.nan, np.nan])
+    assert [[Path(dataset.im_files[i]).stem for i in s] for s in dataset.sequences] == [["1", "2", "4"]]
+
+
+def test_motion_is_unknown_where_a_frame_shows_an_identity_twice(tmp_path: Path) -> None:
+    twice = f"0 {BOX} - - #7\n0 0.2 0.2 0.1 0.1 - - #7\n0 {BOX} - - #8"
+    dataset = make(image_folder(tmp_path, {"s/1": f"0 {BOX} - - #8\n0 {BOX} - - #7", "s/2": twice, "s/3": twice}))
+    values = [label["cls"][:, MOTION_X].tolist() for label in dataset.labels]
+    np.testing.assert_array_equal(np.concatenate(values), [0, np.nan, np.nan, np.nan, 0, np.nan, np.nan, np.nan])
+
+
+def test_an_image_that_is_listed_twice_is_one_image(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path, {"s/1": f"0 {BOX} - - #7", "s/2": "0 0.7 0.5 0.4 0.4 - - #7"})
+    names = [folder / "s/1.png", folder / "s/1.png", folder / "s/2.png"]
+    (tmp_path / "list.txt").write_text("\n".join(map(str, names)))
+    dataset = make(tmp_path / "list.txt")
+    values = [label["cls"][0, MOTION_X] for label in dataset.labels]
+    np.testing.assert_allclose(values, [0.5, 0.5, np.nan], atol=1e-6)
+    assert [label["cls"][0, INSTANCE] for label in dataset.labels] == [0, 0, 1]
+    assert [label["cls"][0, IMAGE] for label in dataset.labels] == [0, 0, 1]
+
+
+def test_rect_keeps_sequences_in_order(tmp_path: Path) -> None:
+    dataset = make(image_folder(tmp_path, SEQUENCES), rect=True, batch_size=2)
+    names = [[Path(dataset.im_files[i]).stem for i in s] for s in dataset.sequences]
+    assert names == [["2", "10", "30"], ["1", "2", "3"]]
+
+
 def test_single_cls_touches_the_class_only(tmp_path: Path) -> None:
     text = f"0 {BOX} {KPT} {POLY} #7\n12 {BOX} {KPT} -\n2 {BOX} - - !"
     folder = image_folder(tmp_path, {"a": text})
     label = make(folder, single_cls=True).labels[0]["cls"]
-    assert label.tolist() == [[0, 1, 1, 0, 0], [0, 1, 0, 0, -1], [0, 0, 0, 1, -1]]
+    assert label[:, : ID + 1].tolist() == [[0, 1, 1, 0, 0], [0, 1, 0, 0, -1], [0, 0, 0, 1, -1]]
     with pytest.raises(ValueError, match="1 bad lines"):
         make(folder)
 
@@ -401,7 +495,15 @@ def test_batches_have_every_key(tmp_path: Path) -> None:
     assert batch["has_mask"].tolist() == [True, False, True]
     assert batch["has_keypoints"].tolist() == [True, False, False]
     assert batch["ids"].tolist() == [0, -1, -1]
-    assert batch["ids"].dtype == torch.int64
+    assert batch["has_id"].tolist() == [True, False, False]
+    assert batch["instance"].tolist() == [0, 1, 5]
+    assert batch["image"].tolist() == batch["batch_idx"].tolist()
+    assert batch["scene"].tolist() == [0, 0, 0]
+    assert {batch[k].dtype for k in ("ids", "instance", "image", "scene")} == {torch.int64}
+    assert batch["has_id"].dtype == torch.bool
+    assert batch["motion"].dtype == torch.float32
+    assert batch["motion"].shape == (3, 4)
+    assert batch["motion"].isnan().all()
     assert batch["ignore"].shape == (3, 4)
     assert batch["ignore_idx"].tolist() == [0, 2, 2]
     assert batch["masks"][0].max() == batch["masks"][2].max() == 1
@@ -411,8 +513,10 @@ def test_batches_have_every_key(tmp_path: Path) -> None:
 def test_batches_of_empty_images(tmp_path: Path) -> None:
     dataset = make(image_folder(tmp_path, {"a": "", "b": None}), hyp={"overlap_mask": False})
     batch = dataset.collate_fn([dataset[0], dataset[1]])
-    shapes = {k: tuple(batch[k].shape) for k in ("cls", "bboxes", "keypoints", "ids", "ignore", "ignore_idx", "masks")}
+    shapes = {k: tuple(batch[k].shape) for k in batch if isinstance(batch[k], torch.Tensor) and k != "img"}
     assert shapes == {
+        **dict.fromkeys(("batch_idx", "has_id", "has_keypoints", "has_mask", "instance", "image", "scene"), (0,)),
+        "motion": (0, 4),
         "cls": (0, 1),
         "bboxes": (0, 4),
         "keypoints": (0, 2, 3),
@@ -437,7 +541,7 @@ def test_image_cache_gives_the_same_samples(tmp_path: Path, cache: str) -> None:
     for a, b in zip(seeded(plain), seeded(cached), strict=True):
         for key, value in a.items():
             if isinstance(value, torch.Tensor):
-                assert torch.equal(value, b[key]), key
+                torch.testing.assert_close(value, b[key], rtol=0, atol=0, equal_nan=True, msg=key)
 
 
 def test_rect_batches_share_a_shape(tmp_path: Path) -> None:

@@ -245,10 +245,10 @@ def test_polygon_of_parts_and_holes():
 
 
 def test_seeds_of_splits_never_meet():
-    sets = [set(sequence_seeds(split, 1000, seed)) for split in ("train", "val") for seed in (0, 1, 2)]
+    sets = [set(sequence_seeds(split, 1000, seed)) for split in ("train", "val", "test") for seed in (0, 1, 2)]
     assert all(not a & b for a, b in itertools.combinations(sets, 2))
-    with pytest.raises(ValueError, match="expected a split of train, val, found 'test'"):
-        sequence_seeds("test", 1)
+    with pytest.raises(ValueError, match="expected a split of train, val, test, found 'trial'"):
+        sequence_seeds("trial", 1)
     with pytest.raises(ValueError, match="found -1"):
         sequence_seeds("val", 1, -1)
     with pytest.raises(ValueError, match="count"):

@@ -18,10 +18,11 @@ def test_backend_around_a_model() -> None:
     backend = AutoBackend(model, device=torch.device("cpu"), fuse=False, verbose=False)
     assert find_head(model) is model.head
     assert find_head(backend) is backend.model.head
-    assert model_tasks(backend) == ("detect", "segment", "pose")
-    assert activate(backend, ("pose",)) == RowLayout(nc=2, nk=15, nm=0)
+    assert model_tasks(backend) == ("detect", "segment", "pose", "track")
+    assert activate(backend, ("pose",)) == RowLayout(nc=2, nk=15)
     assert backend.model.head.active == ("detect", "pose")
-    assert activate(backend, model_tasks(backend)) == RowLayout(nc=2, nk=15, nm=32)
+    assert activate(backend, ("track",)) == RowLayout(nc=2, ne=16, nb=4)
+    assert activate(backend, model_tasks(backend)) == RowLayout(nc=2, nk=15, nm=32, ne=16, nb=4)
 
 
 def test_exported_file_computes_all_its_tasks() -> None:

@@ -19,7 +19,7 @@ BASE = {"imgsz": SIZE, "conf": 0.3, "iou": 0.9, "max_det": 20, "save": False, "v
 
 @pytest.fixture(scope="module")
 def model():
-    """Return a model whose random weights give detections everywhere."""
+    """Return a model with every output whose random weights give detections everywhere."""
     network = tiny_model(nc=NC, kpt_shape=KPT)
     randomise(network)
     network.names = {0: "person", 1: "car", 2: "dog"}
@@ -48,7 +48,9 @@ def test_fields_are_aligned_and_in_original_pixels(model, images) -> None:
         assert result.boxes.data.shape == (n, 6)
         assert result.masks.data.shape[0] == n
         assert result.keypoints.data.shape == (n, *KPT)
-        assert result.embeddings is None
+        assert result.embeddings.data.shape == (n, model.head.layout.ne)
+        torch.testing.assert_close(result.embeddings.data.norm(dim=1), torch.ones(n))
+        assert result.next_boxes.data.shape == (n, 4)
         assert result.boxes.xyxy[:, [0, 2]].max() <= width
         assert result.boxes.xyxy[:, [1, 3]].max() <= height
         assert result.keypoints.xy[..., 0].max() <= width
@@ -60,23 +62,23 @@ def test_fields_are_aligned_and_in_original_pixels(model, images) -> None:
 @pytest.mark.parametrize(
     ("switches", "has"),
     [
-        ({}, (True, True)),
-        ({"segment": False}, (False, True)),
-        ({"pose": False}, (True, False)),
-        ({"segment": False, "pose": False}, (False, False)),
-        ({"segment": True, "pose": True}, (True, True)),
+        ({}, (True, True, True)),
+        ({"segment": False}, (False, True, True)),
+        ({"pose": False}, (True, False, True)),
+        ({"track": False}, (True, True, False)),
+        ({"segment": False, "pose": False, "track": False}, (False, False, False)),
+        ({"segment": True, "pose": True, "track": True}, (True, True, True)),
     ],
 )
 def test_switches_change_nothing_else(model, images, switches, has) -> None:
     everything = predict(model, images)
     results = predict(model, images, **switches)
     for full, part in zip(everything, results, strict=True):
-        assert (part.masks is not None, part.keypoints is not None) == has
         torch.testing.assert_close(part.boxes.data, full.boxes.data)
-        if has[0]:
-            torch.testing.assert_close(part.masks.data, full.masks.data)
-        if has[1]:
-            torch.testing.assert_close(part.keypoints.data, full.keypoints.data)
+        for field, there in zip(("masks", "keypoints", "embeddings"), has, strict=True):
+            assert (getattr(part, field) is not None) == there
+            if there:
+                torch.testing.assert_close(getattr(part, field).data, getattr(full, field).data)
     assert model.head.active == model.tasks, "the caller's model is left alone"
 
 
@@ -88,7 +90,7 @@ def test_only_active_branches_are_computed(model, images) -> None:
     for task, branch in inner.branches.items():
         branch.register_forward_hook(lambda *_, task=task: called.append(task))
     predictor(source=images)
-    assert set(called) == {"pose"}
+    assert set(called) == {"pose", "track"}
 
 
 def test_one_predictor_follows_new_arguments(model, images) -> None:
@@ -154,6 +156,25 @@ def test_batches_equal_single_images(model) -> None:
         (alone,) = predict(model, [image])
         torch.testing.assert_close(batched.boxes.data, alone.boxes.data, rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(batched.keypoints.data, alone.keypoints.data, rtol=1e-4, atol=1e-3)
+
+
+def test_next_boxes_are_in_original_pixels_and_not_clipped(images, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture of 90 x 50 stands in an input of 64 x 64 with a gain of 64 / 90, between 14 lines of padding."""
+    network = tiny_model(nc=NC, kpt_shape=KPT).eval()
+    layout = network.head.layout
+    row = torch.zeros(1, 6 + layout.extra)
+    row[0, :4] = torch.tensor([10.0, 20, 30, 40])
+    row[0, layout.embed] = torch.arange(layout.ne) / 100
+    row[0, layout.next] = torch.tensor([-16.0, 14, 64, 78])
+    monkeypatch.setattr("ultralytics.models.yolo.detect.predict.nms.non_max_suppression", lambda *_, **__: [row])
+    (result,) = predict(network, images[0], rect=False)
+    torch.testing.assert_close(result.embeddings.data, row[:, layout.embed])
+    expected = torch.tensor([[-16 * 90 / 64, 0.0, 90.0, 64 * 50 / 36]])
+    torch.testing.assert_close(result.next_boxes.xyxy, expected, rtol=1e-4, atol=1e-3)
+    assert len(result) == len(result.next_boxes) == len(result[[0]].next_boxes) == 1
+    (without,) = predict(network, images[0], rect=False, track=False)
+    assert without.next_boxes is None
+    assert without.embeddings is None
 
 
 def test_layer_embeddings_and_object_features(model, images) -> None:

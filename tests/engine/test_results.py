@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ultralytics.engine.results import Results as HostResults
 
 from yolo_multitask.data.labels import LabelSpec, read_labels
-from yolo_multitask.engine.results import Embeddings, Results
+from yolo_multitask.engine.results import Embeddings, NextBoxes, Results, TrackedResults, Trails
 
 NAMES = {0: "person", 1: "car", 2: "dog"}
 H, W, N, K = 48, 64, 3, 4
-FIELDS = ("boxes", "masks", "keypoints", "embeddings")
+FIELDS = ("boxes", "masks", "keypoints", "embeddings", "next_boxes")
 
 
 def make(tracked: bool = False, dims: int = 3, **kwargs) -> Results:
@@ -27,7 +28,13 @@ def make(tracked: bool = False, dims: int = 3, **kwargs) -> Results:
     masks[2, 10:20, 10:20] = masks[2, 30:40, 40:58] = 1
     keypoints = torch.rand(N, K, dims, generator=generator) * 40
     keypoints[..., 2:] /= 40
-    fields = {"masks": masks, "keypoints": keypoints, "embeddings": torch.rand(N, 8, generator=generator), **kwargs}
+    fields = {
+        "masks": masks,
+        "keypoints": keypoints,
+        "embeddings": torch.rand(N, 8, generator=generator),
+        "next_boxes": boxes + 2,
+        **kwargs,
+    }
     image = np.zeros((H, W, 3), np.uint8)
     return Results(image, path="a.jpg", names=NAMES, boxes=torch.cat((boxes, *identity, rest), 1), **fields)
 
@@ -43,7 +50,7 @@ def test_indexing_keeps_the_fields_aligned(index) -> None:
     part = result[index]
     assert type(part) is Results
     rows = np.atleast_1d(np.arange(N)[index.numpy() if isinstance(index, torch.Tensor) else index])
-    assert lengths(part) == [len(rows)] * 4
+    assert lengths(part) == [len(rows)] * 5
     for key in FIELDS:
         torch.testing.assert_close(getattr(part, key).data, getattr(result, key).data[torch.as_tensor(rows)])
 
@@ -53,14 +60,16 @@ def test_moves_and_emptiness() -> None:
     result.save_dir = "somewhere"
     for moved in (result.cpu(), result.to("cpu"), result.to(torch.float64), result.numpy()):
         assert type(moved) is Results
-        assert lengths(moved) == [N] * 4
+        assert lengths(moved) == [N] * 5
         assert moved.save_dir == "somewhere"
         assert moved.names == NAMES
     assert isinstance(result.numpy().embeddings.data, np.ndarray)
     assert result.to(torch.float64).embeddings.data.dtype == torch.float64
-    assert lengths(result[:0]) == [0] * 4
+    assert lengths(result[:0]) == [0] * 5
     assert len(result.new()) == 0
     assert result.new().embeddings is None
+    assert result.new().next_boxes is None
+    assert isinstance(result.numpy().next_boxes.xyxy, np.ndarray)
 
 
 def test_update_replaces_and_checks_lengths() -> None:
@@ -70,6 +79,13 @@ def test_update_replaces_and_checks_lengths() -> None:
     assert result.embeddings.data.sum() == 0
     with pytest.raises(ValueError, match=r"one entry per detection.*'embeddings': 2"):
         result.update(embeddings=torch.zeros(2, 8))
+    result = make()
+    result.update(next_boxes=torch.full((N, 4), 5.0))
+    assert result.next_boxes.xyxy.tolist() == [[5.0] * 4] * N
+    with pytest.raises(ValueError, match=r"one entry per detection.*'next_boxes': 2"):
+        result.update(next_boxes=torch.zeros(2, 4))
+    with pytest.raises(ValueError, match=r"one entry per detection.*'trails': 1"):
+        make().update(trails=torch.zeros(1, 5, 2))
     with pytest.raises(ValueError, match=r"one entry per detection"):
         make(keypoints=torch.zeros(1, K, 3))
 
@@ -78,6 +94,37 @@ def test_embeddings_container() -> None:
     embeddings = Embeddings(torch.eye(3), (H, W))
     assert embeddings[1].shape == (1, 3)
     torch.testing.assert_close(embeddings.similarity(embeddings[[2, 0]]), torch.eye(3)[:, [2, 0]])
+
+
+def test_next_boxes_and_trails_containers() -> None:
+    boxes = NextBoxes(torch.arange(12.0).reshape(3, 4), (H, W))
+    assert boxes[1].xyxy.tolist() == [[4, 5, 6, 7]]
+    trails = Trails(torch.zeros(3, 5, 2), (H, W))
+    assert trails[1].xy.shape == (1, 5, 2)
+    assert trails[[0, 2]].xy.shape == (2, 5, 2)
+
+
+def test_trails_follow_their_objects() -> None:
+    result = make(tracked=True)
+    result.update(trails=torch.arange(N)[:, None, None].expand(N, 5, 2).float())
+    for part in (result[[2, 0]], result.numpy()[[2, 0]], result.cpu()[torch.tensor([2, 0])]):
+        assert part.trails.xy[:, 0, 0].tolist() == [2, 0]
+        assert part.boxes.id.tolist() == [12, 7]
+
+
+def test_host_results_with_trails() -> None:
+    """Results of stock models stay the host's, with trails."""
+    plain = HostResults(np.zeros((H, W, 3), np.uint8), path="a.jpg", names=NAMES, boxes=torch.rand(N, 6))
+    result = TrackedResults.of(plain)
+    assert TrackedResults.of(result) is result
+    assert (result.path, result.names) == (plain.path, plain.names)
+    assert result.boxes is plain.boxes
+    assert (result.plot() == plain.plot()).all()
+    result.update(boxes=torch.rand(N, 7), trails=torch.rand(N, 5, 2) * 40)
+    assert type(result[1:]) is TrackedResults
+    assert len(result[1:].trails) == len(result[1:].boxes) == N - 1
+    assert result.new().trails is None
+    assert plain.boxes.id is None
 
 
 @pytest.mark.parametrize("tracked", [False, True])
@@ -104,7 +151,7 @@ def test_label_file_can_be_read_back(tmp_path: Path, tracked: bool, dims: int, a
 
 
 def test_label_file_of_some_tasks(tmp_path: Path) -> None:
-    make(masks=None, keypoints=None, embeddings=None).save_txt(tmp_path / "boxes.txt")
+    make(masks=None, keypoints=None, embeddings=None, next_boxes=None).save_txt(tmp_path / "boxes.txt")
     labels, problems = read_labels(tmp_path / "boxes.txt", LabelSpec(nc=3, kpt_shape=None, polygons=False))
     assert (len(labels), problems) == (N, [])
     assert np.isnan(labels.conf).all()

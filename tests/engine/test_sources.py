@@ -224,7 +224,7 @@ def test_one_object_follows_its_switches(model: MultiTaskYOLO, folder: Path) -> 
             if result.keypoints is not None:
                 torch.testing.assert_close(result.keypoints.data, full.keypoints.data)
             assert result.plot().shape == full.orig_img.shape
-    assert model.model.tasks == ("detect", "segment", "pose")
+    assert model.model.tasks == ("detect", "segment", "pose", "track")
 
 
 def test_arguments_of_training_say_nothing_at_prediction(model: MultiTaskYOLO, folder: Path) -> None:

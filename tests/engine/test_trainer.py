@@ -35,8 +35,12 @@ from yolo_multitask.data.labels import LabelSpec, format_line, parse_line
 from yolo_multitask.engine.trainer import MultiTaskTrainer
 from yolo_multitask.tasks import SPECS
 
-LOSSES = {"box_loss", "cls_loss", "dfl_loss", "seg_loss", "pose_loss", "kobj_loss"}
+DETECT = {"box_loss", "cls_loss", "dfl_loss"}
+TRACK = {"reid_loss", "next_loss"}
+GAINS = {"reid": 2.0, "motion": 2.0}
+LOSSES = {*DETECT, "seg_loss", "pose_loss", "kobj_loss", *TRACK}
 VALUES = ("precision", "recall", "mAP50", "mAP50-95")
+TRACK_VALUES = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW")
 NO_KEYPOINTS: dict[str, Any] = {
     **dict.fromkeys(("kpt_shape", "flip_idx", "kpt_names", "kpt_classes"), ...),
     "labels": {"polygons": True, "ids": True},
@@ -46,8 +50,8 @@ SPEC = LabelSpec(nc=2, kpt_shape=(17, 3), polygons=True, ids=True)
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data set with everything labelled: persons with keypoints, balls without."""
-    return write_world(tmp_path_factory.mktemp("world") / "data", objects=1)
+    """Return a data set with everything labelled: two persons with keypoints in every picture, balls without."""
+    return write_world(tmp_path_factory.mktemp("world") / "data", figures=(2, 2), objects=1)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +84,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 def metric_keys(letters: str) -> set[str]:
     """Return the metric columns of the tasks with these letters."""
-    return {f"metrics/{value}({letter})" for value in VALUES for letter in letters}
+    return {f"metrics/{value}({letter})" for letter in letters for value in (TRACK_VALUES if letter == "T" else VALUES)}
 
 
 def test_every_loss_and_metric_is_logged(run: Path) -> None:
     table = rows(run)
     assert [row["epoch"] for row in table] == [1, 2]
-    expected = {"epoch", "time", "lr/pg0", "lr/pg1", "lr/pg2"} | metric_keys("BMP")
+    expected = {"epoch", "time", "lr/pg0", "lr/pg1", "lr/pg2"} | metric_keys("BMPT")
     assert set(table[0]) == expected | {f"{split}/{loss}" for split in ("train", "val") for loss in LOSSES}
     assert_finite(table)
     assert all(row[f"{split}/{loss}"] > 0 for row in table for split in ("train", "val") for loss in LOSSES)
@@ -107,23 +111,24 @@ def test_the_checkpoints_are_complete_models(run: Path, world: Path) -> None:
     for name in ("best", "last"):
         model = MultiTaskYOLO(run / "weights" / f"{name}.pt")
         assert model.task == "multitask"
-        assert model.model.tasks == ("detect", "segment", "pose")
+        assert model.model.tasks == ("detect", "segment", "pose", "track")
         assert model.names == {0: "person", 1: "ball"}
         assert model.model.kpt_shape == [17, 3]
         assert model.model.kpt_classes == [0]
         (result,) = model.predict(np.zeros((SIZE, SIZE, 3), np.uint8), verbose=False, conf=0.0001)
         assert len(result.boxes) == len(result.keypoints) == len(result.masks if result.boxes else [])
+        assert len(result.boxes) == len(result.embeddings) == len(result.next_boxes)
     assert _read(run / "args.yaml")["task"] == "multitask"
     metrics = MultiTaskYOLO(run / "weights" / "best.pt").val(**{**RUN, "project": str(run), "name": "val"})
-    assert set(metrics.results_dict) == {*metric_keys("BMP"), "fitness"}
+    assert set(metrics.results_dict) == {*metric_keys("BMPT"), "fitness"}
     assert metrics.box.maps.shape == metrics.seg.maps.shape == metrics.pose.maps.shape == (2,)
 
 
 def test_the_object_is_the_trained_model_afterwards(world: Path, tiny: Path, tmp_path: Path) -> None:
     model = train(tiny, world, tmp_path / "run", pose=False)
-    assert model.model.tasks == ("detect", "segment")
+    assert model.model.tasks == ("detect", "segment", "track")
     assert model.ckpt_path is None or Path(model.ckpt_path).suffix == ".pt"
-    assert set(model.metrics.results_dict) == {*metric_keys("BM"), "fitness"}
+    assert set(model.metrics.results_dict) == {*metric_keys("BMT"), "fitness"}
     results = model.predict(np.zeros((SIZE, SIZE, 3), np.uint8), verbose=False)
     assert results[0].keypoints is None
 
@@ -131,9 +136,11 @@ def test_the_object_is_the_trained_model_afterwards(world: Path, tiny: Path, tmp
 @pytest.mark.parametrize(
     ("switches", "tasks", "losses"),
     [
-        ({"segment": False}, ("detect", "pose"), LOSSES - {"seg_loss"}),
-        ({"segment": False, "pose": False}, ("detect",), {"box_loss", "cls_loss", "dfl_loss"}),
-        ({"segment": True, "pose": True}, ("detect", "segment", "pose"), LOSSES),
+        ({"segment": False}, ("detect", "pose", "track"), LOSSES - {"seg_loss"}),
+        ({"segment": False, "pose": False, "track": False}, ("detect",), DETECT),
+        ({"segment": False, "pose": False}, ("detect", "track"), DETECT | TRACK),
+        ({"segment": True, "pose": True, "track": False}, ("detect", "segment", "pose"), LOSSES - TRACK),
+        ({"track": True}, ("detect", "segment", "pose", "track"), LOSSES),
     ],
 )
 def test_switches_choose_the_branches(
@@ -150,7 +157,7 @@ def test_switches_choose_the_branches(
 
 def test_unset_follows_the_labels(boxes_and_polygons: Path, tiny: Path, tmp_path: Path) -> None:
     model = train(tiny, boxes_and_polygons, tmp_path / "run")
-    assert model.model.tasks == ("detect", "segment")
+    assert model.model.tasks == ("detect", "segment", "track")
     assert "train/pose_loss" not in rows(tmp_path / "run")[0]
 
 
@@ -165,22 +172,22 @@ def test_a_switch_that_cannot_be_met_names_both_sides(
     no_pose = write_model(tmp_path / "no-pose.yaml", tasks=["segment"])
     with pytest.raises(ValueError, match=r"'pose=True' was asked for, but model '.*no-pose\.yaml' has only: detect, s"):
         train(no_pose, world, tmp_path / "run", pose=True)
-    with pytest.raises(ValueError, match=r"'track=True' was asked for, but model '.*' has only: detect, segment, pose"):
-        train(tiny, world, tmp_path / "run", track=True)
 
 
 def test_gains_scale_their_losses(world: Path, tiny: Path, tmp_path: Path) -> None:
     """At the first step the weights are the same, so a loss is proportional to its gain."""
     first: dict[str, dict[str, float]] = {}
-    for name, gains in {"default": {}, "twice": {"pose": 24.0, "seg": 15.0, "kobj": 2.0}}.items():
+    for name, gains in {"default": {}, "twice": {"pose": 24.0, "seg": 15.0, "kobj": 2.0, **GAINS}}.items():
         model = MultiTaskYOLO(tiny)
         seen = first.setdefault(name, {})
         model.add_callback("on_train_batch_end", _keep_first(seen))
         train(model, world, tmp_path / name, val=False, **gains)
         saved = _read(tmp_path / name / "args.yaml")
-        assert (saved["pose"], saved["seg"]) == (gains.get("pose", 12.0), gains.get("seg", 7.5))
+        defaults = {"pose": 12.0, "seg": 7.5, "kobj": 1.0, "reid": 1.0, "motion": 1.0}
+        assert {k: saved[k] for k in defaults} == {**defaults, **gains}
     for loss, value in first["default"].items():
-        factor = 2 if loss in {"pose_loss", "kobj_loss", "seg_loss"} else 1
+        factor = 1 if loss in DETECT else 2
+        assert value > 0, loss
         assert first["twice"][loss] == pytest.approx(factor * value, rel=1e-4), loss
 
 
@@ -238,7 +245,7 @@ def _watch(preprocess: Any, sizes: list[tuple[int, ...]]) -> Any:
 def test_all_classes_in_one(world: Path, tiny: Path, tmp_path: Path) -> None:
     model = train(tiny, world, tmp_path / "run", single_cls=True)
     assert model.names == {0: "item"}
-    assert model.model.tasks == ("detect", "segment", "pose")
+    assert model.model.tasks == ("detect", "segment", "pose", "track")
     assert_finite(rows(tmp_path / "run"))
 
 
@@ -309,9 +316,10 @@ def test_averages_leave_out_batches_without_labels(tiny: Path, tmp_path: Path) -
     (row,) = rows(tmp_path / "run")
     for loss in LOSSES:
         used = [values[loss] for values, counts in seen if counts.get(loss, 1)]
-        assert len(used) == {"pose_loss": 1, "kobj_loss": 1, "seg_loss": 3}.get(loss, 8), loss
-        assert row[f"train/{loss}"] == pytest.approx(np.mean(used), rel=1e-4), loss
-        assert row[f"val/{loss}"] > 0
+        expected = {"pose_loss": 1, "kobj_loss": 1, "seg_loss": 3, "reid_loss": 0, "next_loss": 6}
+        assert len(used) == expected.get(loss, 8), loss
+        assert row[f"train/{loss}"] == pytest.approx(np.mean(used) if used else 0, rel=1e-4), loss
+        assert (row[f"val/{loss}"] > 0) == bool(used)
         for i, average in enumerate(averages):
             so_far = [values[loss] for values, counts in seen[: i + 1] if counts.get(loss, 1)]
             assert average[loss] == pytest.approx(np.mean(so_far) if so_far else 0, rel=1e-4), loss
@@ -372,7 +380,7 @@ def test_one_pretrained_checkpoint_and_none(run: Path, world: Path, tiny: Path, 
 
 def test_training_goes_on_from_a_checkpoint_with_other_tasks(run: Path, world: Path, tmp_path: Path) -> None:
     model = train(MultiTaskYOLO(run / "weights" / "last.pt"), world, tmp_path / "run", segment=False)
-    assert model.model.tasks == ("detect", "pose")
+    assert model.model.tasks == ("detect", "pose", "track")
 
 
 def test_stock_pose_labels_train_as_they_are(tiny: Path, tmp_path: Path) -> None:
@@ -407,7 +415,7 @@ def test_stock_segment_labels_train_as_they_are(said_by: str, tiny: Path, tmp_pa
     assert model.model.tasks == ("detect", "segment")
     assert rows(tmp_path / "run")[0]["train/seg_loss"] > 0
     settings = {**RUN, "project": str(tmp_path), "name": "val"}
-    assert set(model.val(**settings).results_dict) == {*metric_keys("BM"), "fitness"}, "read as in the training"
+    assert set(model.val(**settings).results_dict) == {*metric_keys("BMT"), "fitness"}, "read as in the training"
     loaded = MultiTaskYOLO(tmp_path / "run" / "weights" / "best.pt")
     assert "metrics/mAP50(M)" in loaded.val(data=str(data), **settings, **given).results_dict
 
@@ -438,13 +446,13 @@ def test_stock_segment_labels_without_a_word_say_what_to_do(tiny: Path, tmp_path
 def test_the_arguments_of_a_run_repeat_it(world: Path, tiny: Path, tmp_path: Path) -> None:
     train(tiny, world, tmp_path / "run", pose=False)
     saved = tmp_path / "run" / "args.yaml"
-    assert _read(saved)["tasks"] == ["detect", "segment"]
+    assert _read(saved)["tasks"] == ["detect", "segment", "track"]
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     folder = {"project": str(tmp_path), "name": "again", "exist_ok": True}
     model = MultiTaskYOLO(tiny)
     model.train(cfg=str(saved), **folder)
-    assert model.model.tasks == ("detect", "segment")
-    typed = [f"{k}={v}" for k, v in {**folder, "segment": False, "pose": 12.0}.items()]
+    assert model.model.tasks == ("detect", "segment", "track")
+    typed = [f"{k}={v}" for k, v in {**folder, "segment": False, "pose": 12.0, "track": False}.items()]
     assert app.main(["train", f"cfg={saved}", *typed]) == 0
     assert _read(tmp_path / "again" / "args.yaml")["tasks"] == ["detect", "pose"], "what is typed goes before the file"
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before

@@ -50,10 +50,10 @@ def reference(raw: dict, keypoints: torch.Tensor, only: set[int], size: int = 64
 def test_against_a_loop(only: set[int]) -> None:
     raw, batch, assigned = make_raw(), make_batch(dtype=torch.float64), make_assignment()
     flags = torch.tensor([i in only for i in range(3)])
-    loss, count = PoseLoss(head(), ARGS)(raw, assigned, {**batch, "has_keypoints": flags})
+    loss, counts = PoseLoss(head(), ARGS)(raw, assigned, {**batch, "has_keypoints": flags})
     location, visibility = reference(raw, batch["keypoints"], only)
     assert set(loss) == {"pose_loss", "kobj_loss"}
-    assert count == len(only)
+    assert counts == dict.fromkeys(("pose_loss", "kobj_loss"), len(only))
     assert loss["pose_loss"].item() == pytest.approx(location * ARGS.pose, rel=1e-5)
     assert loss["kobj_loss"].item() == pytest.approx(visibility * ARGS.kobj, rel=1e-5)
 
@@ -65,7 +65,7 @@ def test_unlabelled_and_absent_keypoints_are_different() -> None:
     absent[1, :, 2] = 0
     as_absent = PoseLoss(head(), ARGS)(raw, assigned, {**batch, "keypoints": absent})
     as_unlabelled = PoseLoss(head(), ARGS)(raw, assigned, {**batch, "has_keypoints": torch.tensor([True, False, True])})
-    assert (as_absent[1], as_unlabelled[1]) == (3, 2)
+    assert (as_absent[1]["pose_loss"], as_unlabelled[1]["pose_loss"]) == (3, 2)
     assert len({x["kobj_loss"].item() for x in (labelled, as_absent[0], as_unlabelled[0])}) == 3
     garbage = batch["keypoints"].clone()
     garbage[1] = 1e3
@@ -86,9 +86,9 @@ def test_position_of_an_absent_keypoint_does_not_matter() -> None:
 
 def test_two_values_a_keypoint_have_no_visibility_loss() -> None:
     raw, batch, assigned = make_raw(nk=34), make_batch(dtype=torch.float64), make_assignment()
-    loss, count = PoseLoss(head((17, 2)), ARGS)(raw, assigned, batch)
+    loss, counts = PoseLoss(head((17, 2)), ARGS)(raw, assigned, batch)
     assert set(loss) == {"pose_loss", "kobj_loss"}
-    assert count == 3
+    assert counts == dict.fromkeys(("pose_loss", "kobj_loss"), 3)
     assert loss["pose_loss"] > 0
     assert loss["kobj_loss"] == 0
 
@@ -101,8 +101,8 @@ def test_nothing_labelled_and_nothing_assigned_give_a_connected_zero() -> None:
         (assigned, {k: v for k, v in batch.items() if k != "keypoints"}),
         (type(assigned)(**{**vars(assigned), "fg_BA": nothing}), batch),
     ):
-        loss, count = PoseLoss(head(), ARGS)(raw, case, labels)
-        assert count == 0
+        loss, counts = PoseLoss(head(), ARGS)(raw, case, labels)
+        assert counts == dict.fromkeys(("pose_loss", "kobj_loss"), 0)
         assert set(loss) == {"pose_loss", "kobj_loss"}
         for value in loss.values():
             assert value == 0

@@ -45,9 +45,9 @@ def test_against_a_loop() -> None:
     raw, batch, assigned = make_raw(), make_batch(dtype=torch.float64), make_assignment()
     for only in ({0, 1, 2}, {1}, {0, 2}):
         flags = torch.tensor([i in only for i in range(3)])
-        loss, count = SegmentLoss(None, Args())(raw, assigned, {**batch, "has_mask": flags})
+        loss, counts = SegmentLoss(None, Args())(raw, assigned, {**batch, "has_mask": flags})
         assert set(loss) == {"seg_loss"}
-        assert count == len(only)
+        assert counts == {"seg_loss": len(only)}
         torch.testing.assert_close(
             loss["seg_loss"].item() / Args.seg, reference(raw, batch["masks"], 64, only), rtol=1e-6, atol=0
         )
@@ -82,8 +82,8 @@ def test_nothing_labelled_and_nothing_assigned_give_a_connected_zero() -> None:
         (type(assigned)(**{**vars(assigned), "fg_BA": nothing}), batch),
     ]
     for case, labels in cases:
-        loss, count = SegmentLoss(None, Args())(raw, case, labels)
-        assert count == 0
+        loss, counts = SegmentLoss(None, Args())(raw, case, labels)
+        assert counts == {"seg_loss": 0}
         assert loss["seg_loss"] == 0
         grads = torch.autograd.grad(loss["seg_loss"], [raw["mask_coefficient"], raw["proto"]])
         assert all((g == 0).all() for g in grads)

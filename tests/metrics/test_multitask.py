@@ -16,6 +16,7 @@ from support.validation import SIZE, predictions, ready_stock, ready_validator, 
 from ultralytics.utils import LOGGER
 
 from yolo_multitask.metrics.multitask import MultiTaskMetrics
+from yolo_multitask.metrics.tracking import SequenceAccumulator
 from yolo_multitask.tasks import SPECS
 
 NAMES = {0: "person", 1: "car"}
@@ -81,13 +82,39 @@ def test_interface(tmp_path: Path) -> None:
 
 
 def test_registry_and_missing_tasks() -> None:
-    assert list(MultiTaskMetrics(NAMES).parts) == list(SPECS)
+    assert list(MultiTaskMetrics(NAMES).parts) == [t for t in SPECS if SPECS[t].precision]
     metrics = MultiTaskMetrics(NAMES, ["detect", "pose", "track"])
-    assert metrics.tasks == ("detect", "pose")
-    with pytest.raises(AttributeError, match=r"metrics\.seg was not measured; this run measured: detect, pose"):
+    assert metrics.tasks == ("detect", "pose", "track")
+    assert list(metrics.parts) == ["detect", "pose"]
+    with pytest.raises(AttributeError, match=r"metrics\.seg was not measured; this run measured: detect, pose, track"):
         _ = metrics.seg
+    with pytest.raises(AttributeError, match=r"metrics\.track was not measured; .* with ids, in sequences"):
+        _ = MultiTaskMetrics(NAMES, ["detect", "pose"]).track
     with pytest.raises(AttributeError):
         _ = metrics.nonsense
+
+
+def test_tracks_have_keys_of_their_own(tmp_path: Path) -> None:
+    """They follow those of the average precisions, and change neither fitness, nor curves, nor the rows by class."""
+    preds = predictions([A, B, CAR], [0.9, 0.8, 0.7], [0, 0, 1], keypoints=torch.cat((POINTS, NO_POINTS)))
+    alone = measure(ready_validator(tmp_path, NAMES, ["detect", "segment"]), (dict(preds), scene()))
+    metrics = MultiTaskMetrics(NAMES, ["detect", "segment", "track"])
+    metrics.stats = {k: list(v) for k, v in alone.stats.items()}
+    accumulator = SequenceAccumulator()
+    for ids in ([5, 6], [5, 8]):
+        accumulator.update([1, 2], ids, [[0.9, 0.0], [0.0, 0.8]])
+    metrics.track.update({"clip": [accumulator.compute()]})
+    plots: list[Path] = []
+    metrics.process(save_dir=tmp_path, plot=True, on_plot=lambda file, *_: plots.append(file))
+    names = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW")
+    assert metrics.keys == [*alone.keys, *(f"metrics/{name}(T)" for name in names)]
+    results = dict(metrics.results_dict)
+    assert {k: v for k, v in results.items() if "(T)" not in k} == pytest.approx(alone.results_dict)
+    assert (results["metrics/MOTA(T)"], results["metrics/IDSW(T)"], results["metrics/IDF1(T)"]) == (0.75, 1, 0.75)
+    assert len(metrics.class_result(0)) == len(alone.class_result(0)) == 8
+    assert metrics.summary() == alone.summary()
+    assert metrics.curves == alone.curves
+    assert plots[-1] == tmp_path / "HOTA_curve.png"
 
 
 def test_predicted_keypoints_of_other_classes_never_count(tmp_path: Path) -> None:

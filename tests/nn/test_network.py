@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from support.models import make_batch, randomise, tiny_model, tiny_yaml
 
 from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.nn.network import MultiTaskModel, load_model_yaml
-from yolo_multitask.tasks import SPECS
+from yolo_multitask.tasks import BRANCH_TASKS, SPECS
 
-SUBSETS = [(), ("segment",), ("pose",), ("segment", "pose")]
+SUBSETS = [tasks for n in range(4) for tasks in itertools.combinations(BRANCH_TASKS, n)]
+TRACK = 16 + 4  # values of a row: embedding and next box
 
 
 @pytest.mark.parametrize("tasks", SUBSETS)
@@ -32,14 +34,15 @@ def test_any_subset_of_branches(tasks: tuple[str, ...]) -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     out = model.eval()(batch["img"])[0]
     rows = out[0] if "segment" in tasks else out
-    assert rows.shape == (2, 4 + 2 + 51 * ("pose" in tasks) + 32 * ("segment" in tasks), 84)
+    width = 51 * ("pose" in tasks) + 32 * ("segment" in tasks) + TRACK * ("track" in tasks)
+    assert rows.shape == (2, 4 + 2 + width, 84)
 
 
 @pytest.mark.parametrize(("kpt_shape", "nc", "ch"), [((1, 2), 1, 1), ((5, 3), 7, 4), ((21, 2), 80, 6), ((17, 3), 1, 3)])
 def test_keypoints_classes_channels(kpt_shape: tuple[int, int], nc: int, ch: int) -> None:
     model = tiny_model(kpt_shape=kpt_shape, nc=nc, ch=ch).eval()
     rows = model(torch.rand(1, ch, 64, 96))[0][0]
-    assert rows.shape == (1, 4 + nc + kpt_shape[0] * kpt_shape[1] + 32, 126)
+    assert rows.shape == (1, 4 + nc + kpt_shape[0] * kpt_shape[1] + 32 + TRACK, 126)
     assert model.yaml["channels"] == ch
     assert model.yaml["head"][-1][2] == "MultiTask"
     assert model.kpt_shape == list(kpt_shape)
@@ -55,7 +58,9 @@ def test_scales_are_found_by_name_from_any_folder(name: str, tmp_path: Path, mon
     assert config["yaml_file"] == name
 
 
-@pytest.mark.parametrize("active", [("detect",), ("detect", "segment"), ("detect", "pose")])
+@pytest.mark.parametrize(
+    "active", [("detect",), ("detect", "segment"), ("detect", "pose"), ("detect", "track"), ("detect", "pose", "track")]
+)
 def test_switched_off_branches_are_not_computed(active: tuple[str, ...]) -> None:
     model = tiny_model(nc=2).eval()
     randomise(model)
@@ -69,7 +74,7 @@ def test_switched_off_branches_are_not_computed(active: tuple[str, ...]) -> None
         out, _ = model(x)
     for hook in hooks:
         hook.remove()
-    assert calls == [t for t in ("segment", "pose") if t in active]
+    assert calls == [t for t in ("pose", "segment", "track") if t in active]
     rows = out[0] if "segment" in active else out
     parts = [full[0][:, :6]]
     if "pose" in active:
@@ -77,6 +82,8 @@ def test_switched_off_branches_are_not_computed(active: tuple[str, ...]) -> None
     if "segment" in active:
         parts.append(full[0][:, layout.mask.start : layout.mask.stop])
         assert torch.equal(out[1], raw["proto"])
+    if "track" in active:
+        parts.append(full[0][:, layout.embed.start : layout.next.stop])
     assert torch.equal(rows, torch.cat(parts, 1))
 
 
@@ -116,7 +123,7 @@ def test_restricted_loading(tmp_path: Path) -> None:
     env = {**os.environ, "ULTRALYTICS_SAFE_LOAD": "1"}
     out = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.pt")], env=env, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
-    assert "multitask ('detect', 'segment', 'pose')" in out.stdout
+    assert "multitask ('detect', 'segment', 'pose', 'track')" in out.stdout
 
 
 def test_load_from_another_set_of_classes_matches_rows_by_name() -> None:
@@ -134,17 +141,36 @@ def test_load_from_another_set_of_classes_matches_rows_by_name() -> None:
     assert not torch.equal(target.head.cv3[0][-1].weight[0], before[0])
 
 
-def test_load_from_another_set_of_tasks_reports_what_stays_fresh() -> None:
-    source = tiny_model(tasks=("segment",), nc=2)
-    target = tiny_model(nc=2)
-    fresh = {k: v.clone() for k, v in target.head.branches["pose"].state_dict().items()}
+@pytest.mark.parametrize(("has", "lacks"), [("segment", "pose"), ("segment", "track"), ("track", "segment")])
+def test_load_from_another_set_of_tasks_reports_what_stays_fresh(has: str, lacks: str) -> None:
+    source = tiny_model(tasks=(has,), nc=2)
+    randomise(source)
+    target = tiny_model(tasks=(has, lacks), nc=2)
+    fresh = {k: v.clone() for k, v in target.head.branches[lacks].state_dict().items()}
     report = target.load(source, verbose=False)
-    assert report.fresh == ["pose"]
-    assert "pose     fresh" in str(report)
-    for key, value in target.head.branches["pose"].state_dict().items():
+    assert report.fresh == [lacks]
+    assert report.partial == []
+    assert f"{lacks:<8} fresh" in str(report)
+    for key, value in target.head.branches[lacks].state_dict().items():
         assert torch.equal(value, fresh[key])
-    for key, value in source.head.branches["segment"].state_dict().items():
-        assert torch.equal(target.head.branches["segment"].state_dict()[key], value)
+    for key, value in source.head.branches[has].state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            assert torch.equal(target.head.branches[has].state_dict()[key], value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "missing"),
+    [({"embed_dim": 8}, {"project"}), ({"next": False}, {"motion"}), ({"embed_from": [0, 2]}, {"reduce.2"})],
+)
+def test_load_of_another_identity_branch_keeps_what_fits(keys: dict[str, Any], missing: set[str]) -> None:
+    source = MultiTaskModel(tiny_yaml() | keys, nc=1, tasks=("track",), verbose=False)
+    randomise(source)
+    target = tiny_model(tasks=("track",), nc=1)
+    report = target.load(source, verbose=False)
+    assert report.partial == ["track"]
+    own, given = target.head.branches["track"].state_dict(), source.head.branches["track"].state_dict()
+    differs = {k for k, v in own.items() if v.is_floating_point() and not (k in given and torch.equal(v, given[k]))}
+    assert {next((m for m in missing if k.startswith(m)), k) for k in differs} == missing
 
 
 def test_load_of_another_keypoint_shape_keeps_what_fits() -> None:
@@ -156,7 +182,7 @@ def test_load_of_another_keypoint_shape_keeps_what_fits() -> None:
     assert report.parts["pose"][1:] == (30, 36)
     assert report.partial == ["pose"]
     rows = target.eval()(torch.rand(1, 3, 64, 64))[0][0]
-    assert rows.shape[1] == 4 + 1 + 10 + 32
+    assert rows.shape[1] == 4 + 1 + 10 + 32 + 128
     assert model((9, 3)).load(source, verbose=False).fresh == ["pose"]  # another width: nothing fits
 
 

@@ -12,7 +12,13 @@ STRIDES = (8, 16, 32)
 
 
 def make_raw(
-    size: int = 64, batch: int = 2, nc: int = 1, nk: int = 51, nm: int = 4, seed: int = 0, dtype: Any = torch.float64
+    size: int = 64,
+    batch: int = 2,
+    nc: int = 1,
+    nk: int = 51,
+    nm: int = 4,
+    seed: int = 0,
+    dtype: Any = torch.float64,
 ) -> dict[str, Any]:
     """Return random raw outputs that require gradients, for square inputs of `size` pixels."""
     generator = torch.Generator().manual_seed(seed)

@@ -12,8 +12,8 @@ from yolo_multitask.nn.network import MultiTaskModel, load_model_yaml
 
 
 def tiny_yaml(family: str = "yolov8n", width: float = 0.125) -> dict[str, Any]:
-    """Return the YAML of a family with half the channels of its scale n."""
-    config = load_model_yaml(f"{family}-multitask.yaml")
+    """Return the YAML of a family with half the channels of its scale n, and every output that a branch can have."""
+    config = load_model_yaml(f"{family}-multitask.yaml") | {"next": True, "embed_dim": 16}
     config["scales"] = {"n": [0.33, width, 1024]}
     return config
 
@@ -67,6 +67,11 @@ def make_batch(
         "has_mask": torch.ones(3, dtype=torch.bool),
         "has_keypoints": torch.ones(3, dtype=torch.bool),
         "ids": torch.full((3,), -1),
+        "has_id": torch.zeros(3, dtype=torch.bool),
+        "instance": torch.arange(3),
+        "image": torch.tensor([0, 0, 1]),
+        "scene": torch.tensor([0, 0, 1]),
+        "motion": torch.tensor([[0.2, -0.1, 0.0, 0.1], [-0.3, 0.0, 0.1, 0.0], [0.0, 0.2, 0.0, -0.1]]),
         "ignore": torch.zeros(0, 4),
         "ignore_idx": torch.zeros(0),
     }

@@ -28,12 +28,14 @@ RUN: dict[str, Any] = {
 }
 
 
-def write_world(folder: Path, *, objects: int = 0, seed: int = 0, **keys: Any) -> Path:
+def write_world(
+    folder: Path, *, figures: tuple[int, int] = (1, 2), objects: int = 0, seed: int = 0, **keys: Any
+) -> Path:
     """Write 8 training and 4 validation pictures of the synthetic world; return the data YAML, with `keys` changed.
 
     A key that is given as `...` is left out of the YAML.
     """
-    config = WorldConfig(width=SIZE, height=SIZE, figures=(1, 2), objects=objects, min_area=1, noise=0)
+    config = WorldConfig(width=SIZE, height=SIZE, figures=figures, objects=objects, min_area=1, noise=0)
     data = write_dataset(folder, train_sequences=2, val_sequences=1, frames_per_sequence=4, seed=seed, config=config)
     return change_yaml(data, **keys)
 

@@ -34,7 +34,6 @@ def ready_validator(
     validator = MultiTaskValidator(save_dir=save_dir, args={"tasks": list(tasks), "plots": False, **args})
     validator.kpt_classes = sorted(names) if kpt_classes is None else list(kpt_classes)
     validator.sigmas = oks_sigmas(kpt_shape)
-    validator._label_batches = dict.fromkeys(validator.tasks[1:], 0)
     return _prepare(validator, names, kpt_shape)
 
 

@@ -19,7 +19,7 @@ from yolo_multitask.cli.grammar import UsageError, unknown
 
 MODES = ("train", "val", "predict", "track", "export", "benchmark")
 GROUPS = ("data", "demo", "checks")
-DATA_COMMANDS = ("convert-coco",)
+DATA_COMMANDS = ("convert-coco", "convert-mot")
 INTERRUPTED = 130
 SELF_EXPLAINING = (ValueError, OSError, RuntimeError, TypeError, SyntaxError, ImportError)
 COLLECTS = {"allow_extra_args": True, "ignore_unknown_options": True}  # key=value words are read by cli.grammar
@@ -72,12 +72,20 @@ Annotated copies are saved unless save=False. The source is anything that 'yolo'
   ymt predict model=best.pt source=images/ save_txt save_conf segment=False
 """,
     "track": """
-Predict a video with lasting ids.
+Predict with ids that last over frames.
 
-The annotated copy is saved unless save=False.
+The annotated copy, with the way of each object, is saved unless save=False. A video, a folder of images and a stream
+are a sequence each, whose ids start at 1.
 
 \b
+  ymt track model=best.pt source=video.mp4
+  ymt track model=best.pt source=MOT17-02/img1 save_txt save=False
+  ymt track model=best.pt source=cameras.streams tracker=botsort.yaml show
   ymt track model=yolov8n.pt source=video.mp4 tracker=bytetrack.yaml
+
+tracker= is multicue.yaml (the default of multitask models), one of Ultralytics' trackers (botsort, bytetrack,
+deepocsort, fasttrack, ocsort, tracktrack), or a file of your own. save_txt writes one MOTChallenge file for each
+sequence. conf= is 0.1 if not given, as trackers use weak detections too.
 """,
     "export": """
 Export a model to another format.
@@ -100,6 +108,19 @@ Convert COCO JSON files to label lines.
 
 Boxes, polygons and keypoints of an object go onto one line; nothing is dropped without being counted. Writes
 out/data.yaml too. Further keys: classes=person,dog background=False copy exist_ok.
+""",
+    "convert-mot": """
+Convert MOTChallenge sequences to label lines.
+
+\b
+  ymt data convert-mot src=MOT17 out=mot17 val_half
+  ymt data convert-mot src=MOT20/train out=mot20 val=MOT20-05
+  ymt data convert-mot src=DanceTrack out=dancetrack
+
+Persons with their identities; what the benchmark does not count becomes an ignore region, and nothing is dropped
+without being counted. src is a benchmark, a folder of sequences or one sequence (img1/, gt/gt.txt, seqinfo.ini).
+Writes out/data.yaml too. Further keys: split=val sequences=MOT17-02,MOT17-1* detector=SDP min_visibility=0.1 copy
+exist_ok.
 """,
     "demo": """
 Show all of it at work; no download.
@@ -160,6 +181,13 @@ def _convert_coco(context: typer.Context) -> None:
     from yolo_multitask.cli.data import convert_coco
 
     convert_coco(context.args)
+
+
+@data_app.command("convert-mot", help=_HELP["convert-mot"], context_settings=COLLECTS, options_metavar="[KEY=VALUE]...")
+def _convert_mot(context: typer.Context) -> None:
+    from yolo_multitask.cli.data import convert_mot
+
+    convert_mot(context.args)
 
 
 @app.command("demo", help=_HELP["demo"], context_settings=COLLECTS, options_metavar="[KEY=VALUE]...")

@@ -1,15 +1,19 @@
-"""Augmentation and formatting of instances that carry more than a class.
+"""Augmentation of instances that carry more than a class.
 
-The host's transforms know one per-instance array beside boxes, polygons and keypoints: ``labels["cls"]``, (N, 1). In
-this package's data sets it is (N, 5) float32, with the columns `CLS, HAS_KEYPOINTS, HAS_MASK, IGNORE, ID`, so whatever
-selects, concatenates or reorders instances keeps the extras aligned. The classes here replace the host's where it reads
-more into ``cls`` than a row per instance, or treats every instance as fully labelled. `adapt_transforms` puts them into
-the pipeline that the host builds; no host name is rebound.
+The extras ride as columns of ``labels["cls"]`` (see `yolo_multitask.data.columns`). The classes here replace the host's
+where it reads more into ``cls`` than a row per instance, where it treats every instance as fully labelled, and where a
+column has to follow the picture. `adapt_transforms` puts them into the pipeline that the host builds; no host name is
+rebound. They draw no random numbers.
 
 Every instance carries a polygon wherever the data has polygons: the corners of its box where none is labelled
 (``HAS_MASK`` 0). Such a placeholder moves with the instance and is never drawn into a mask and never copy-pasted.
 
-Shapes: N instances, M ignore regions, K keypoints.
+The columns ``MOTION`` are relative to the instance's box, so scaling and moving leave them as they are. Flips mirror
+them, rotation and shear turn them (exactly for a box without a labelled polygon, else the growth is that of the box
+around the turned box). They become unknown under perspective, under a spatial Albumentations transform, and where more
+than `_MAX_CUT` of a side of the box is cut off, because the displacement of what remains is another one.
+
+Shapes: N instances.
 """
 
 from __future__ import annotations
@@ -18,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from ultralytics.data.augment import (
     Albumentations,
@@ -26,18 +29,31 @@ from ultralytics.data.augment import (
     Compose,
     CopyPaste,
     CutMix,
-    Format,
+    Mosaic,
+    RandomFlip,
     RandomPerspective,
 )
-from ultralytics.data.utils import polygons2masks, polygons2masks_overlap
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.metrics import bbox_ioa
 
-CLS, HAS_KEYPOINTS, HAS_MASK, IGNORE, ID = range(5)
-NUM_COLUMNS = 5
-NO_ID = -1
+from yolo_multitask.data.columns import (
+    CLS,
+    HAS_KEYPOINTS,
+    HAS_MASK,
+    ID,
+    IGNORE,
+    INSTANCE,
+    MOTION,
+    MOTION_H,
+    MOTION_W,
+    MOTION_X,
+    MOTION_Y,
+    NO_ID,
+    NUM_COLUMNS,
+)
+
 _PASTE_OVERLAP = 0.30  # share of any instance that a pasted one may cover (ultralytics CopyPaste)
-_COLLATED = ("has_keypoints", "has_mask", "ids", "ignore")
+_MAX_CUT = 0.10  # share of a side of a box that may be cut off before its displacement counts as unknown
 
 
 def class_column(labels: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
@@ -58,8 +74,21 @@ def box_rows(labels: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
     return _stack(labels, "bboxes", 4)
 
 
+class MultiTaskMosaic(Mosaic):
+    """The host's mosaic, which forgets the displacement of what its border cuts."""
+
+    def _cat_labels(self, mosaic_labels: list[dict[str, Any]]) -> dict[str, Any]:
+        """Concatenate the labels of the images, which are in pixels of the mosaic and not clipped yet."""
+        size = 2 * self.imgsz
+        for labels in mosaic_labels:
+            cut = _is_cut(labels["instances"].bboxes, (0, 0, size, size))
+            labels["cls"][cut, MOTION] = np.nan
+        merged: dict[str, Any] = super()._cat_labels(mosaic_labels)
+        return merged
+
+
 class MultiTaskPerspective(RandomPerspective):
-    """The host's random perspective, which keeps every ignore region that is still in the picture.
+    """The host's random perspective, which turns displacements and keeps every ignore region that is in the picture.
 
     The host drops an instance of which less than 1% (10% without polygons) remains. For an instance to learn that is
     right; of an ignore region even a small part may show objects, which would then be trained as background.
@@ -67,11 +96,14 @@ class MultiTaskPerspective(RandomPerspective):
 
     def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Transform the instances; ignore regions come last where there are any."""
-        cls = labels["cls"]
+        assert params is not None
+        cls, instances = labels["cls"], labels["instances"]
+        instances.convert_bbox("xyxy")
+        instances.denormalize(*params["orig_shape"][::-1])
+        self._turn_motion(cls, instances, params)
         region = cls[:, IGNORE] > 0
         if not region.any():
             return super().apply_instances(labels, params)
-        instances = labels.pop("instances")
         kept = super().apply_instances({"cls": cls[~region], "instances": instances[~region]}, params)
         regions = _become(_RegionPerspective, self).apply_instances(
             {"cls": cls[region], "instances": instances[region]}, params
@@ -79,6 +111,32 @@ class MultiTaskPerspective(RandomPerspective):
         labels["cls"] = np.concatenate((kept["cls"], regions["cls"]))
         labels["instances"] = Instances.concatenate([kept["instances"], regions["instances"]])
         return labels
+
+    def _turn_motion(self, cls: NDArray[np.float32], instances: Instances, params: Mapping[str, Any]) -> None:
+        """Let the displacements follow the transformation, in place.
+
+        Args:
+            cls: (N, C) columns.
+            instances: Before the transformation, xyxy pixels.
+            params: The transformation: its matrix, and the size of the picture that it gives.
+        """
+        known = np.flatnonzero(~np.isnan(cls[:, MOTION_X]))
+        if self.perspective or not len(known):
+            cls[:, MOTION] = np.nan
+            return
+        linear, shift = params["M"][:2, :2], params["M"][:2, 2]
+        corners = instances.bboxes[known][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+        outlines = instances.segments[known] if len(instances.segments) else corners
+        x, y = np.moveaxis(outlines @ linear.T + shift, 2, 0)  # (N, P) each; reducing one array (N, P, 2) is slow
+        boxes = np.stack((x.min(1), y.min(1), x.max(1), y.max(1)), 1)
+        whole = ~_is_cut(boxes, (0, 0, *params["size"]))
+        cls[known[~whole], MOTION] = np.nan
+        known, corners, boxes = known[whole], corners[whole], boxes[whole]
+        sides, new_sides = corners[:, 2] - corners[:, 0], boxes[:, 2:] - boxes[:, :2]
+        shifts = cls[known, MOTION_X : MOTION_Y + 1] * sides
+        next_sides = np.exp(cls[known, MOTION_W : MOTION_H + 1]) * sides
+        cls[known, MOTION_X : MOTION_Y + 1] = shifts @ linear.T / new_sides
+        cls[known, MOTION_W : MOTION_H + 1] = np.log((next_sides @ abs(linear).T) / (sides @ abs(linear).T))
 
 
 class _RegionPerspective(RandomPerspective):
@@ -93,7 +151,9 @@ class _RegionPerspective(RandomPerspective):
 
 
 class MultiTaskCutMix(CutMix):
-    """The host's CutMix, which brings along every ignore region that reaches into the pasted area."""
+    """The host's CutMix, which brings along every ignore region that reaches into the pasted area, and forgets the
+    displacement of what the area cuts.
+    """
 
     def get_params(self, labels: dict[str, Any]) -> dict[str, Any]:
         """Choose the area, and add the second image's ignore regions to the instances that come with it."""
@@ -105,6 +165,7 @@ class MultiTaskCutMix(CutMix):
         regions = np.flatnonzero(inside & (other["cls"][:, IGNORE] > 0))
         if len(regions):
             params["indexes2"] = np.union1d(params["indexes2"], regions)
+        other["cls"][_is_cut(other["instances"].bboxes, params["area"]), MOTION] = np.nan
         return params
 
 
@@ -112,8 +173,8 @@ class MultiTaskCopyPaste(CopyPaste):
     """The host's copy-paste for instances that may lack a polygon and may carry keypoints and an identity.
 
     Only instances with a labelled polygon are pasted, ignore regions never. A pasted mirror image (mode ``flip``) gets
-    ``flip_idx`` applied to its keypoints (without ``flip_idx`` they become "not labelled") and loses its identity. Mode
-    ``mixup`` keeps the identity unless the picture already shows it.
+    ``flip_idx`` applied to its keypoints (without ``flip_idx`` they become "not labelled"), moves the other way, and
+    loses its identity and its instance number. Mode ``mixup`` keeps the identity unless the picture already shows it.
     """
 
     def get_params(self, labels: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +198,8 @@ class MultiTaskCopyPaste(CopyPaste):
             return labels
         cls, keypoints = labels["cls"], labels["instances"].keypoints
         if self.mode == "flip":
-            cls[-n:, ID] = NO_ID
+            cls[-n:, [ID, INSTANCE]] = NO_ID
+            cls[-n:, MOTION_X] *= -1
             flip_idx = self.dataset.data.get("flip_idx")
             if keypoints is not None and flip_idx:
                 keypoints[-n:] = keypoints[-n:, flip_idx]
@@ -153,8 +215,23 @@ class MultiTaskCopyPaste(CopyPaste):
         return labels
 
 
+class MultiTaskFlip(RandomFlip):
+    """The host's flip, which mirrors displacements too."""
+
+    def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Flip the instances where the picture is flipped."""
+        assert params is not None
+        if params["flip"]:
+            labels["cls"][:, MOTION_Y if params["direction"] == "vertical" else MOTION_X] *= -1
+        flipped: dict[str, Any] = super().apply_instances(labels, params)
+        return flipped
+
+
 class MultiTaskAlbumentations(Albumentations):
-    """The host's Albumentations transform, which keeps one class column per instance; all columns follow here."""
+    """The host's Albumentations transform, which keeps one class column per instance; all columns follow here.
+
+    What a spatial transform did is not known, so displacements become unknown wherever the pipeline has one.
+    """
 
     def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
         """Transform with row numbers in the class column, then take the rows that are left."""
@@ -162,101 +239,9 @@ class MultiTaskAlbumentations(Albumentations):
         labels["cls"] = np.arange(len(columns), dtype=np.float32)[:, None]
         labels = super().__call__(labels)
         labels["cls"] = columns[labels["cls"][:, 0].astype(np.int64)]
+        if getattr(self, "contains_spatial", False):  # set only where Albumentations is installed
+            labels["cls"][:, MOTION] = np.nan
         return labels
-
-
-class MultiTaskFormat(Format):
-    """Turn an augmented sample into tensors and split the extras off the class column.
-
-    Gives the host's keys ``img, cls (N, 1), bboxes (N, 4), batch_idx (N,)``, ``masks`` where the data has polygons and
-    ``keypoints (N, K, 3)`` where it has keypoints, plus ``has_keypoints (N,)`` and ``has_mask (N,)`` bool, ``ids (N,)``
-    int64 (-1 unknown) and ``ignore (M, 4)``. Coordinates are normalised, boxes xywh. Ignore regions are in ``ignore``
-    only. All of it has the same keys and types for an empty image.
-
-    With ``mask_overlap`` instances are sorted as the host does (by mask area, largest first; an empty mask sorts
-    first), the ones without a labelled polygon after them, and ``masks`` is (1, H', W') where i + 1 marks instance i.
-    Without it, the order stays and ``masks`` is (N, H', W'), empty for an instance without a labelled polygon.
-    ``sem_masks`` of the host's Format is left out.
-    """
-
-    def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Format all instance fields.
-
-        Raises:
-            ValueError: ``mask_ratio`` is larger than the image.
-        """
-        assert params is not None
-        w, h, cls, instances = params["w"], params["h"], params["cls"], params["instances"]
-        region = cls[:, IGNORE] > 0
-        labels["ignore"] = _region_boxes(instances[region], w, h)
-        cls, instances = cls[~region], instances[~region]
-        if self.return_mask:
-            masks, order = self._rasterise(instances.segments, cls[:, HAS_MASK] > 0, w, h)
-            labels["masks"] = torch.from_numpy(masks)
-            cls, instances = cls[order], instances[order]
-        labels["cls"] = _float_tensor(cls[:, CLS : CLS + 1])
-        labels["bboxes"] = _float_tensor(instances.bboxes)
-        labels["has_keypoints"] = torch.from_numpy(cls[:, HAS_KEYPOINTS] > 0)
-        labels["has_mask"] = torch.from_numpy(cls[:, HAS_MASK] > 0)
-        labels["ids"] = torch.from_numpy(cls[:, ID].astype(np.int64))
-        if self.return_keypoint:
-            keypoints = _float_tensor(instances.keypoints)
-            keypoints[~labels["has_keypoints"]] = 0.0
-            if self.normalize:
-                keypoints[..., 0] /= w
-                keypoints[..., 1] /= h
-            labels["keypoints"] = keypoints
-        if self.normalize:
-            labels["bboxes"][:, [0, 2]] /= w
-            labels["bboxes"][:, [1, 3]] /= h
-        if self.batch_idx:
-            labels["batch_idx"] = torch.zeros(len(cls))
-        return labels
-
-    def _rasterise(
-        self, polygons: NDArray[np.float32], labelled: NDArray[np.bool_], w: int, h: int
-    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Draw the labelled polygons.
-
-        Args:
-            polygons: (N, P, 2) pixels.
-            labelled: bool (N,).
-            w: Image width in pixels.
-            h: Image height in pixels.
-
-        Returns:
-            The masks, and int64 (N,) the order in which to take the instances so that they match.
-        """
-        ratio = self.mask_ratio
-        if ratio > min(h, w):
-            raise ValueError(f"mask_ratio={ratio}: expected at most {min(h, w)}, the shorter side of the {w}x{h} image")
-        drawn, rest = np.flatnonzero(labelled), np.flatnonzero(~labelled)
-        if self.mask_overlap:
-            if not len(drawn):
-                return np.zeros((1, h // ratio, w // ratio), np.uint8), rest
-            masks, by_area = polygons2masks_overlap((h, w), polygons[drawn], downsample_ratio=ratio)
-            return masks[None], np.concatenate((drawn[by_area], rest))
-        masks = np.zeros((len(labelled), h // ratio, w // ratio), np.uint8)
-        if len(drawn):
-            masks[drawn] = polygons2masks((h, w), polygons[drawn], color=1, downsample_ratio=ratio)
-        return masks, np.arange(len(labelled))
-
-
-def collate_extras(batch: dict[str, Any]) -> dict[str, Any]:
-    """Concatenate this package's keys of a batch that the host has collated, and add ``ignore_idx``.
-
-    Args:
-        batch: Holds ``has_keypoints, has_mask, ids, ignore`` as one tensor per image.
-
-    Returns:
-        The same dict with ``has_keypoints, has_mask, ids`` (N,), ``ignore`` (M, 4) normalised xywh and ``ignore_idx``
-        (M,) float, the image of each ignore region.
-    """
-    counts = torch.tensor([len(x) for x in batch["ignore"]])
-    batch["ignore_idx"] = torch.repeat_interleave(torch.arange(len(counts)), counts).float()
-    for key in _COLLATED:
-        batch[key] = torch.cat(batch[key], 0)
-    return batch
 
 
 def adapt_transforms(transforms: Compose) -> Compose:
@@ -269,9 +254,11 @@ def adapt_transforms(transforms: Compose) -> Compose:
         The same `Compose`, changed in place.
     """
     own = {
+        Mosaic: MultiTaskMosaic,
         RandomPerspective: MultiTaskPerspective,
         CutMix: MultiTaskCutMix,
         CopyPaste: MultiTaskCopyPaste,
+        RandomFlip: MultiTaskFlip,
         Albumentations: MultiTaskAlbumentations,
     }
     seen: dict[int, tuple[Any, Any]] = {}  # id -> (host's, ours); holding the host's keeps its id from being reused
@@ -299,18 +286,17 @@ def _become(own: type, node: Any) -> Any:
     return new
 
 
-def _region_boxes(instances: Instances, w: int, h: int) -> torch.Tensor:
-    """Return ignore regions as float32 (M, 4) normalised xywh, clipped to the image; those outside are left out."""
-    instances.convert_bbox("xyxy")
-    boxes = instances.bboxes.astype(np.float32) / np.array([w, h, w, h], np.float32)
-    boxes = boxes.clip(0, 1)
-    boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
-    return torch.from_numpy(np.concatenate(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1))
+def _is_cut(boxes: NDArray[np.float32], area: Sequence[float] | NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return bool (N,), whether more than `_MAX_CUT` of a side of a box is outside an area; one without sides is cut.
 
-
-def _float_tensor(values: NDArray[Any]) -> torch.Tensor:
-    """Return a float32 tensor that shares nothing with `values`."""
-    return torch.from_numpy(np.array(values, dtype=np.float32))
+    Args:
+        boxes: (N, 4) xyxy pixels.
+        area: x1 y1 x2 y2 pixels.
+    """
+    x1, y1, x2, y2 = area
+    inside = np.minimum(boxes[:, 2:], (x2, y2)) - np.maximum(boxes[:, :2], (x1, y1))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return np.asarray((inside <= (1 - _MAX_CUT) * sides).any(1))
 
 
 def _stack(labels: Sequence[Mapping[str, Any]], key: str, columns: int) -> NDArray[np.float32]:

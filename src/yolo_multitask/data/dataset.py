@@ -1,144 +1,34 @@
 """The data set: images with label lines of this package's grammar, through the host's loading and augmentation.
 
 A label has the host's keys (``im_file, shape, cls, bboxes, segments, keypoints, normalized, bbox_format``). ``cls``
-is (N, 5) float32, see `yolo_multitask.data.augment`. Column ``ID`` numbers the identities of the whole data set: an
-``#id`` is unique within a sequence only (a sequence is a folder), so the same ``#id`` in two folders is two identities,
-and the index fits a float32 where an arbitrary integer does not. `MultiTaskDataset.identities` maps the index back.
+is (N, `NUM_COLUMNS`) float32, see `yolo_multitask.data.columns`. Column ``ID`` numbers the identities of the whole data
+set: an ``#id`` is unique within a sequence only (a sequence is a folder), so the same ``#id`` in two folders is two
+identities, and the index fits a float32 where an arbitrary integer does not. `MultiTaskDataset.identities` maps the
+index back.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import uuid
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from ultralytics.data.augment import Compose
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import check_image, get_split_fraction, img2label_paths, load_dataset_cache_file
+from ultralytics.data.utils import get_split_fraction, img2label_paths
 from ultralytics.utils import LOCAL_RANK, LOGGER, NUM_THREADS, TQDM, colorstr
 
-from yolo_multitask.data.augment import (
-    CLS,
-    HAS_KEYPOINTS,
-    HAS_MASK,
-    ID,
-    IGNORE,
-    NO_ID,
-    NUM_COLUMNS,
-    MultiTaskFormat,
-    adapt_transforms,
-    collate_extras,
-)
-from yolo_multitask.data.labels import Labels, LabelSpec, LineProblem, cache_file, read_labels
-
-CACHE_VERSION = "multitask-1"  # of what is written to the cache file; changes with the layout of `scan_image`'s label
-_MAX_IDENTITIES = 2**24  # integers up to here are exact in float32
-_COUNTS = (  # what a scan counts, in the order of its summary
-    "images",
-    "backgrounds",
-    "corrupt",
-    "instances",
-    "with polygons",
-    "with keypoints",
-    "ignore regions",
-    "bad lines",
-    "duplicate lines",
-    "flat polygons",
-    "images left out for bad lines",
-)
-_ALWAYS_SHOWN = 3  # of _COUNTS; the rest is shown where it is not 0
-
-
-@dataclass(kw_only=True)
-class Scan:
-    """What was found in one image or in all of a data set.
-
-    Attributes:
-        labels: One dict per usable image.
-        counts: Number by name, see `summary`.
-        messages: One per thing that was left out or repaired; bad lines as ``file:line: reason``.
-        label_files: Number of label files that exist.
-    """
-
-    labels: list[dict[str, Any]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    messages: list[str] = field(default_factory=list)
-    label_files: int = 0
-
-    def add(self, other: Scan) -> None:
-        """Add what was found elsewhere."""
-        self.labels += other.labels
-        self.counts.update(other.counts)
-        self.messages += other.messages
-        self.label_files += other.label_files
-
-    @property
-    def summary(self) -> str:
-        """One line with all counts, e.g. ``8 images, 1 backgrounds, 0 corrupt, 31 instances, 2 bad lines``."""
-        return ", ".join(
-            f"{self.counts[name]} {name}" for i, name in enumerate(_COUNTS) if i < _ALWAYS_SHOWN or self.counts[name]
-        )
-
-
-def scan_image(im_file: str, label_file: str, spec: LabelSpec) -> Scan:
-    """Check one image and read its labels.
-
-    An image with a line that does not parse is left out whole: the object of that line would be trained as background.
-
-    Args:
-        im_file: The image.
-        label_file: Its label file; a missing one means an image without instances.
-        spec: What the lines hold.
-
-    Returns:
-        A scan with one label dict, or none where the image is left out.
-    """
-    scan = Scan(label_files=int(os.path.isfile(label_file)))
-    try:
-        message, shape = check_image(im_file)
-    except Exception as error:  # Pillow raises what the file format's plugin happens to raise
-        scan.counts["corrupt"] += 1
-        scan.messages.append(f"{im_file}: corrupt image left out: {error or type(error).__name__}")
-        return scan
-    if message:
-        scan.messages.append(message)
-    try:
-        labels, problems = read_labels(label_file, spec)
-    except OSError as error:
-        labels, problems = Labels.from_instances([], spec), [LineProblem(label_file, 0, f"cannot be read: {error}")]
-    scan.messages += map(str, problems)
-    bad = sum(p.kind == "error" for p in problems)
-    scan.counts["bad lines"] += bad
-    scan.counts["duplicate lines"] += len(problems) - bad
-    if bad:
-        scan.counts["images left out for bad lines"] += 1
-        return scan
-    labelled = np.array([p is not None and bool((np.ptp(p, 0) > 0).all()) for p in labels.polygons], dtype=bool)
-    flat = int(labels.has_polygon.sum() - labelled.sum())
-    if flat:
-        scan.messages.append(f"{label_file}: {flat} polygons without width or height, taken as not labelled")
-    real = ~labels.ignore
-    scan.counts.update(
-        {
-            "images": 1,
-            "backgrounds": int(not real.any()),
-            "instances": int(real.sum()),
-            "with polygons": int((labelled & real).sum()),
-            "with keypoints": int((labels.has_keypoints & real).sum()),
-            "ignore regions": int(labels.ignore.sum()),
-            "flat polygons": flat,
-        }
-    )
-    scan.labels.append(_label_dict(im_file, shape, labels, labelled, spec))
-    return scan
+from yolo_multitask.data.augment import adapt_transforms
+from yolo_multitask.data.columns import CLS, HAS_KEYPOINTS, ID, IMAGE, INSTANCE, MAX_NUMBER, SCENE
+from yolo_multitask.data.format import MultiTaskFormat, collate_extras
+from yolo_multitask.data.labels import LabelSpec, cache_file
+from yolo_multitask.data.scan import CACHE_VERSION, Scan, read_cache, scan_image, write_cache
+from yolo_multitask.data.sequences import fill_motion, frames_by_folder
 
 
 class MultiTaskDataset(YOLODataset):
@@ -167,6 +57,7 @@ class MultiTaskDataset(YOLODataset):
     """
 
     format_class = MultiTaskFormat
+    im_files: list[str]
 
     def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any) -> None:
         spec = data.get("label_spec")
@@ -220,10 +111,11 @@ class MultiTaskDataset(YOLODataset):
                 scan.add(one)
                 bar.desc = f"{desc} {scan.summary}"
             bar.close()
+        scan.count_sequences()
         if scan.messages:
             LOGGER.warning("\n".join(f"{self.prefix}{message}" for message in scan.messages))
         cache = {"version": CACHE_VERSION, "hash": self.get_cache_hash(), **vars(scan)}
-        _write_cache(path, cache, self.prefix)
+        write_cache(path, cache, self.prefix)
         return cache
 
     def get_labels(self) -> list[dict[str, Any]]:
@@ -232,13 +124,13 @@ class MultiTaskDataset(YOLODataset):
         Raises:
             ValueError: See the class.
         """
-        files = self.get_label_files()
+        found, files = self.im_files, self.get_label_files()
         if not files:
             raise ValueError(
                 f"{self.prefix}expected images in {self.img_path}, found none for fraction={self.fraction}"
             )
         path = cache_file(Path(files[0]).parent)
-        cache = _read_cache(path, self.get_cache_hash())
+        cache = read_cache(path, self.get_cache_hash())
         if cache is None:
             cache = self.cache_labels(path)
         elif LOCAL_RANK in {-1, 0} and cache["messages"]:
@@ -250,7 +142,7 @@ class MultiTaskDataset(YOLODataset):
         self._check(labels)
         self.im_files = [label["im_file"] for label in labels]
         self.label_files = img2label_paths(self.im_files)
-        self._fill_columns(labels)
+        self._fill_columns(labels, found)
         return labels
 
     def update_labels(self, include_class: list[int] | None) -> None:
@@ -278,6 +170,12 @@ class MultiTaskDataset(YOLODataset):
         """
         return adapt_transforms(super().build_transforms(hyp))
 
+    @property
+    def sequences(self) -> list[list[int]]:
+        """Indices of the images of each sequence in order: of each folder where any label has an identity."""
+        frames = frames_by_folder(self.im_files)
+        return [frames[folder] for folder in self._sequence_folders]
+
     @staticmethod
     def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
         """Collate samples as the host does, and this package's keys with them (see `collate_extras`)."""
@@ -285,7 +183,7 @@ class MultiTaskDataset(YOLODataset):
 
     def _scan_spec(self) -> LabelSpec:
         """Return what the lines hold; with ``single_cls`` any class index is fine, as in the host."""
-        return replace(self.spec, nc=_MAX_IDENTITIES) if self.single_cls else self.spec
+        return replace(self.spec, nc=MAX_NUMBER) if self.single_cls else self.spec
 
     def _check(self, labels: list[dict[str, Any]]) -> None:
         """Refuse a data set that nothing can be learned from or measured on."""
@@ -301,21 +199,43 @@ class MultiTaskDataset(YOLODataset):
         elif self.scan.counts["instances"] == 0:
             LOGGER.warning(f"{self.prefix}no labelled instance in {self.img_path}: {self.scan.summary}")
 
-    def _fill_columns(self, labels: list[dict[str, Any]]) -> None:
-        """Set what depends on the whole data set: which classes have keypoints, and identity indices for ids."""
+    def _fill_columns(self, labels: list[dict[str, Any]], im_files: list[str]) -> None:
+        """Set what depends on the whole data set: which classes have keypoints, all numbers, and motion.
+
+        Args:
+            labels: Of the usable images, changed in place.
+            im_files: All images that were found.
+        """
         index: dict[tuple[str, int], int] = {}
+        numbers: dict[str, tuple[int, int]] = {}  # of each image and of its first instance; one may be listed twice
+        instances = 0
         for label in labels:
-            cls = label["cls"]
+            cls, file = label["cls"], label["im_file"]
             if self.kpt_classes is not None:
                 cls[~np.isin(cls[:, CLS], self.kpt_classes), HAS_KEYPOINTS] = 0
-            folder = str(Path(label["im_file"]).parent)
+            folder = str(Path(file).parent)
             ids = label.pop("ids")
-            cls[:, ID] = NO_ID
             for i in np.flatnonzero(ids >= 0):
                 cls[i, ID] = index.setdefault((folder, int(ids[i])), len(index))
-        if len(index) > _MAX_IDENTITIES:
-            raise ValueError(f"{self.prefix}expected at most {_MAX_IDENTITIES} identities, found {len(index)}")
+            image, first = numbers.setdefault(file, (len(numbers), instances))
+            cls[:, IMAGE], cls[:, INSTANCE] = image, np.arange(first, first + len(cls))
+            instances = max(instances, first + len(cls))
         self.identities = list(index)
+        scenes = {folder: number for number, folder in enumerate(self._sequence_folders)}
+        for label in labels:
+            cls, folder = label["cls"], str(Path(label["im_file"]).parent)
+            cls[:, SCENE] = scenes.get(folder, len(scenes) + cls[:, IMAGE])
+        largest = max(instances, len(scenes) + len(numbers))  # there are no more identities than instances
+        if largest > MAX_NUMBER:
+            raise ValueError(
+                f"{self.prefix}expected at most {MAX_NUMBER} instances, found {largest}; split the data set"
+            )
+        fill_motion(labels, im_files, scenes)
+
+    @property
+    def _sequence_folders(self) -> list[str]:
+        """Folders whose labels have identities, in the order of their scene numbers."""
+        return list(dict.fromkeys(folder for folder, _ in self.identities))
 
 
 def build_multitask_dataset(
@@ -360,60 +280,3 @@ def build_multitask_dataset(
         data=data,
         fraction=fraction,
     )
-
-
-def _label_dict(
-    im_file: str, shape: tuple[int, int], labels: Labels, labelled: NDArray[np.bool_], spec: LabelSpec
-) -> dict[str, Any]:
-    """Return the host's label dict of one image, plus ``ids`` int64 (N,) until the identities are numbered."""
-    cls = np.zeros((len(labels), NUM_COLUMNS), np.float32)
-    cls[:, CLS] = labels.cls
-    cls[:, HAS_KEYPOINTS] = labels.has_keypoints
-    cls[:, HAS_MASK] = labelled
-    cls[:, IGNORE] = labels.ignore
-    cls[:, ID] = NO_ID
-    polygons = (
-        p if there else _corners(box) for p, there, box in zip(labels.polygons, labelled, labels.boxes, strict=True)
-    )
-    return {
-        "im_file": im_file,
-        "shape": shape,
-        "cls": cls,
-        "bboxes": labels.boxes,
-        "segments": list(polygons) if spec.polygons else [],
-        "keypoints": labels.keypoints,
-        "normalized": True,
-        "bbox_format": "xywh",
-        "ids": labels.ids,
-    }
-
-
-def _corners(box: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the corners of a box cx cy w h as a polygon, float32 (4, 2) in the box's frame."""
-    cx, cy, w, h = box
-    return np.array(
-        [[cx - w / 2, cy - h / 2], [cx + w / 2, cy - h / 2], [cx + w / 2, cy + h / 2], [cx - w / 2, cy + h / 2]]
-    )
-
-
-def _read_cache(path: Path, key: str) -> dict[str, Any] | None:
-    """Return the cache if it can be read, has this version and matches the files, else None."""
-    try:
-        cache = load_dataset_cache_file(path)
-    except Exception:  # missing, cut short, or pickled by something else: the scan writes it anew
-        return None
-    good = isinstance(cache, dict) and cache.get("version") == CACHE_VERSION and cache.get("hash") == key
-    return cache if good else None
-
-
-def _write_cache(path: Path, cache: dict[str, Any], prefix: str) -> None:
-    """Write the cache file whole or not at all; a folder that cannot be written to is only warned about."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, np.array(cache, dtype=object), allow_pickle=True)
-        os.replace(temporary, path)
-    except OSError as error:
-        LOGGER.warning(f"{prefix}cache file {path} not written: {error}")
-    finally:
-        temporary.unlink(missing_ok=True)

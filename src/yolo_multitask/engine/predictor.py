@@ -1,4 +1,4 @@
-"""Prediction: one forward pass and one NMS give boxes, masks, keypoints and embeddings of the same detections.
+"""Prediction: one forward pass and one NMS give boxes, masks, keypoints and identity cues of the same detections.
 
 N detections of an image, K keypoints of D values, h w the network input, H W the original image.
 """
@@ -103,7 +103,7 @@ class MultiTaskPredictor(DetectionPredictor):
         layout, shape = self.layout, img.shape[2:]
         boxes = pred[:, :6].clone()
         boxes[:, :4] = ops.scale_boxes(shape, boxes[:, :4], orig_img.shape)
-        masks = keypoints = embeddings = None
+        masks = keypoints = embeddings = next_boxes = None
         if proto is not None and "segment" in self.tasks:
             if self.args.retina_masks:
                 masks = ops.process_mask_native(proto, pred[:, layout.mask], boxes[:, :4], orig_img.shape[:2])
@@ -114,6 +114,8 @@ class MultiTaskPredictor(DetectionPredictor):
             keypoints = self._hide_absent(ops.scale_coords(shape, points, orig_img.shape), boxes[:, 5])
         if layout.ne:
             embeddings = pred[:, layout.embed]
+        if layout.nb:
+            next_boxes = scale_unclipped(shape, pred[:, layout.next], orig_img.shape)
         return Results(
             orig_img,
             path=img_path,
@@ -122,6 +124,7 @@ class MultiTaskPredictor(DetectionPredictor):
             masks=masks,
             keypoints=keypoints,
             embeddings=embeddings,
+            next_boxes=next_boxes,
         )
 
     def _hide_absent(self, keypoints: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -130,3 +133,12 @@ class MultiTaskPredictor(DetectionPredictor):
         if with_keypoints is not None:
             keypoints[~torch.isin(classes.long(), torch.as_tensor(list(with_keypoints), device=classes.device))] = 0
         return keypoints
+
+
+def scale_unclipped(shape: Sequence[int], boxes: torch.Tensor, orig_shape: Sequence[int]) -> torch.Tensor:
+    """Return boxes (N, 4) x1 y1 x2 y2 of the network input (h, w) in pixels of the original image (H, W).
+
+    The host clips corners to the image, not centres and sizes; a box that leaves the image must keep its size.
+    """
+    scaled = ops.scale_boxes(tuple(shape), ops.xyxy2xywh(boxes), tuple(orig_shape), xywh=True)
+    return ops.xywh2xyxy(scaled)  # type: ignore[no-any-return]

@@ -1,10 +1,11 @@
 """`Results` of one image: the host's class with an embedding per detection and this package's label grammar.
 
-N detections, K keypoints of D values, E embedding values, M polygon vertices.
+N detections, K keypoints of D values, E embedding values, M polygon vertices, T past frames.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from ultralytics.engine.results import BaseTensor
 from ultralytics.engine.results import Results as HostResults
+from ultralytics.utils.plotting import colors
 
 from yolo_multitask import host
 from yolo_multitask.data.labels import Instance, LabelSpec, format_line
+from yolo_multitask.engine.draw import draw_trails
 
 _SMALLEST_SIDE = 1e-6  # normalised side written for a box that was clipped to nothing; a label needs one above 0
 
@@ -35,28 +38,115 @@ class Embeddings(BaseTensor):
         return self.data @ other.data.T
 
 
-class Results(HostResults):
-    """Boxes, masks, keypoints and embeddings of one image, index-aligned; each may be None.
+class NextBoxes(BaseTensor):
+    """Where the objects of one image are expected in the next frame, (N, 4), not clipped to the image."""
+
+    def __init__(self, data: Any, orig_shape: tuple[int, int]) -> None:
+        """Hold `data`, (N, 4) or the (4,) of one detection, of an image of height and width `orig_shape`."""
+        super().__init__(data if data.ndim > 1 else data[None], orig_shape)
+
+    @property
+    def xyxy(self) -> Any:
+        """The boxes (N, 4), x1 y1 x2 y2 in original pixels."""
+        return self.data
+
+
+class Trails(BaseTensor):
+    """Where the objects of one image have been, (N, T, 2)."""
+
+    def __init__(self, data: Any, orig_shape: tuple[int, int]) -> None:
+        """Hold `data`, (N, T, 2) or the (T, 2) of one object, of an image of height and width `orig_shape`."""
+        super().__init__(data if data.ndim > 2 else data[None], orig_shape)
+
+    @property
+    def xy(self) -> Any:
+        """The points (N, T, 2) in original pixels from old to new; NaN where an object was not seen."""
+        return self.data
+
+
+class TrackedResults(HostResults):
+    """The host's results with the trail of each object, which `plot` draws.
+
+    Attributes:
+        trails: `Trails` (N, T, 2), or None where nothing is tracked.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build the result; all arguments are the host's."""
+        super().__init__(*args, **kwargs)
+        host.add_result_field(self, "trails")
+        self.trails: Trails | None = None
+
+    @classmethod
+    def of(cls, result: HostResults) -> TrackedResults:
+        """Return `result` as a `TrackedResults`: itself if it is one, else a copy that shares its fields."""
+        if isinstance(result, cls):
+            return result
+        copy = cls(orig_img=result.orig_img, path=result.path, names=result.names, speed=result.speed)
+        host.copy_result_fields(result, copy)
+        copy.save_dir = result.save_dir
+        return copy
+
+    def update(self, *args: Any, trails: Any = None, **kwargs: Any) -> None:
+        """Replace fields that are given; all arguments but `trails` (N, T, 2) are the host's."""
+        super().update(*args, **kwargs)
+        if trails is not None:
+            self.trails = Trails(trails, self.orig_shape)
+
+    def new(self) -> Any:
+        """Return a result of the same image without detections."""
+        result = type(self)(orig_img=self.orig_img, path=self.path, names=self.names, speed=self.speed)
+        result.save_dir = self.save_dir
+        return result
+
+    def plot(self, *args: Any, **kwargs: Any) -> Any:
+        """Draw the result as the host does; tracked objects have the colour of their id, and a trail in it.
+
+        Args:
+            *args: The host's arguments.
+            **kwargs: The host's arguments; with `color_mode="class"` boxes, masks and trails have the colour of their
+                class.
+        """
+        given = inspect.signature(super().plot).bind(*args, **kwargs).arguments
+        boxes = self.boxes if self.obb is None else self.obb
+        if boxes is None or not boxes.is_track:
+            return super().plot(**given)
+        mode = given.setdefault("color_mode", "instance")
+        if self.trails is not None and len(self.trails):
+            keys = boxes.id if mode == "instance" else boxes.cls
+            image = np.array(given["img"] if given.get("img") is not None else self.orig_img, order="C")
+            if image.shape[2] == 1:
+                image = np.repeat(image, 3, axis=2)
+            draw_trails(image, self.trails.cpu().numpy().xy, [colors(k, True) for k in keys], given.get("line_width"))
+            given["img"] = image
+        return super().plot(**given)
+
+
+class Results(TrackedResults):
+    """Boxes, masks, keypoints, embeddings and next boxes of one image, index-aligned; each may be None.
 
     Everything else is the host's: plotting, tables, indexing. Indexing and device moves apply to all fields at once.
 
     Attributes:
         embeddings: `Embeddings` (N, E), or None where the model has no embedding branch.
+        next_boxes: `NextBoxes` (N, 4), or None where the model does not predict the next frame.
     """
 
-    def __init__(self, *args: Any, embeddings: Any = None, **kwargs: Any) -> None:
-        """Build the result; all arguments but `embeddings` (N, E) are the host's.
+    def __init__(self, *args: Any, embeddings: Any = None, next_boxes: Any = None, **kwargs: Any) -> None:
+        """Build the result; all arguments but `embeddings` (N, E) and `next_boxes` (N, 4) are the host's.
 
         Raises:
             ValueError: If the fields differ in length.
         """
         super().__init__(*args, **kwargs)
-        host.add_result_field(self, "embeddings")
+        for name in ("embeddings", "next_boxes"):
+            host.add_result_field(self, name)
         self.embeddings = None if embeddings is None else Embeddings(embeddings, self.orig_shape)
+        self.next_boxes = None if next_boxes is None else NextBoxes(next_boxes, self.orig_shape)
         self._check_lengths()
 
-    def update(self, *args: Any, embeddings: Any = None, **kwargs: Any) -> None:
-        """Replace fields that are given; all arguments but `embeddings` (N, E) are the host's.
+    def update(self, *args: Any, embeddings: Any = None, next_boxes: Any = None, **kwargs: Any) -> None:
+        """Replace fields that are given; see `TrackedResults.update` for all but `embeddings` and `next_boxes`.
 
         Raises:
             ValueError: If the fields differ in length afterwards.
@@ -64,13 +154,9 @@ class Results(HostResults):
         super().update(*args, **kwargs)
         if embeddings is not None:
             self.embeddings = Embeddings(embeddings, self.orig_shape)
+        if next_boxes is not None:
+            self.next_boxes = NextBoxes(next_boxes, self.orig_shape)
         self._check_lengths()
-
-    def new(self) -> Results:
-        """Return a result of the same image without detections."""
-        result = type(self)(orig_img=self.orig_img, path=self.path, names=self.names, speed=self.speed)
-        result.save_dir = self.save_dir
-        return result
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
         """Append one label line per detection, in the grammar of `yolo_multitask.data.labels`.
@@ -124,7 +210,8 @@ class Results(HostResults):
         return lines
 
     def _check_lengths(self) -> None:
-        fields = {k: getattr(self, k) for k in ("boxes", "masks", "keypoints", "embeddings")}
+        names = ("boxes", "masks", "keypoints", "embeddings", "next_boxes", "trails")
+        fields = {k: getattr(self, k) for k in names}
         lengths = {k: len(v) for k, v in fields.items() if v is not None}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"Results: expected one entry per detection in every field, found {lengths}.")

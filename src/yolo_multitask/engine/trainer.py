@@ -12,17 +12,29 @@ from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.plotting import plot_labels
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 from yolo_multitask import host
 from yolo_multitask.args import full_cfg, normalise, own_cfg, select_tasks
 from yolo_multitask.data.augment import box_rows, class_column
 from yolo_multitask.data.config import data_file, load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
+from yolo_multitask.data.sequences import build_pair_dataloader
 from yolo_multitask.engine.validator import MultiTaskValidator
 from yolo_multitask.losses import MultiTaskLoss
-from yolo_multitask.nn.network import MultiTaskModel, load_model_yaml
+from yolo_multitask.nn.network import MultiTaskModel, load_model_yaml, network_of
+from yolo_multitask.nn.transfer import trained_tasks
 from yolo_multitask.tasks import BRANCH_TASKS
+
+FREEZE_TRUNK = "trunk"  # value of `freeze` that trains the track branch alone
+
+
+def all_but_track(model: MultiTaskModel) -> list[str]:
+    """Return the parts of a model that `freeze=trunk` freezes, as the host's `freeze` names them."""
+    last = model.head.i
+    layers = [str(i) for i in range(last)]
+    own = [f"{last}.{name}" for name, _ in model.head.named_children() if name != "branches"]
+    return [*layers, *own, *(f"{last}.branches.{task}" for task in model.head.branches if task != "track")]
 
 
 class MultiTaskTrainer(DetectionTrainer):
@@ -42,6 +54,7 @@ class MultiTaskTrainer(DetectionTrainer):
         """Take the host's configuration and arguments, in which `segment`, `pose` and `track` may be switches."""
         self._loss_sums: dict[str, tuple[float, int]] = {}
         super().__init__(full_cfg(cfg), {**normalise(overrides), "task": host.TASK}, _callbacks)
+        self._trunk_frozen = self.args.freeze == FREEZE_TRUNK  # `freeze` itself is spelt out while the host sets up
         if self.args.distill_model is not None:
             raise ValueError(
                 f"'distill_model={self.args.distill_model}' wraps a network of one task and does not take multitask "
@@ -72,11 +85,15 @@ class MultiTaskTrainer(DetectionTrainer):
         pretrained = self.args.pretrained
         if isinstance(pretrained, (str, Path)):
             pretrained = [pretrained]
+        ckpt = None
         if isinstance(self.model, nn.Module) or self.resume or not isinstance(pretrained, (list, tuple)):
-            return super().setup_model()
-        cfg = host.load_network(self.model).yaml if str(self.model).endswith(".pt") else self.model
-        self.model = self.get_model(cfg, [host.load_network(p) for p in pretrained], verbose=RANK in {-1, 0})
-        return None
+            ckpt = super().setup_model()
+        else:
+            cfg = host.load_network(self.model).yaml if str(self.model).endswith(".pt") else self.model
+            self.model = self.get_model(cfg, [host.load_network(p) for p in pretrained], verbose=RANK in {-1, 0})
+        if self._trunk_frozen:
+            self.args.freeze = all_but_track(self.model)
+        return ckpt
 
     def get_model(
         self, cfg: str | Path | dict[str, Any] | None = None, weights: Any = None, verbose: bool = True
@@ -84,21 +101,80 @@ class MultiTaskTrainer(DetectionTrainer):
         """Build the model for the data's classes and keypoints, with the tasks to train, and load `weights` if
         given.
         """
-        config = cfg if isinstance(cfg, dict) else load_model_yaml(cfg or self.args.model)
-        tasks = self._select_tasks(config)
+        config = dict(cfg) if isinstance(cfg, dict) else load_model_yaml(cfg or self.args.model)
+        if self.args.next is not None:
+            config["next"] = self.args.next
+        self._check_freeze()
+        if self._trunk_frozen:
+            sources = weights if isinstance(weights, (list, tuple)) else [weights] if weights else []
+            tasks: tuple[str, ...] = ("detect", "track")
+            model = self._finished_model(config, [network_of(w) for w in sources], verbose)
+        else:
+            tasks = self._select_tasks(config)
+            model = MultiTaskModel(
+                config,
+                nc=self.data["nc"],
+                ch=self.data["channels"],
+                kpt_shape=self.data.get("kpt_shape"),
+                tasks=tasks,
+                verbose=verbose and RANK == -1,
+            )
+            self.set_model_names_for_load(model)
+            if weights:
+                model.load(weights)
+        self.args.tasks = [t for t in model.tasks if t in tasks]
+        self._save_tasks()
+        return model
+
+    def _check_freeze(self) -> None:
+        """Refuse a `freeze` that is a word but not one that this package knows; the host would freeze nothing."""
+        freeze = self.args.freeze
+        if isinstance(freeze, str) and freeze != FREEZE_TRUNK:
+            raise ValueError(
+                f"freeze={freeze!r}: expected '{FREEZE_TRUNK}' (train the track branch alone), a number of layers, or "
+                "a list of layers."
+            )
+
+    def _finished_model(self, config: dict[str, Any], sources: list[Any], verbose: bool) -> MultiTaskModel:
+        """Return the trained model that `sources` make up, with a track branch: its classes, its keypoints, and every
+        branch that one of them has and no switch turns off.
+
+        Raises:
+            ValueError: If there is no trained model, `track` is switched off, or the data has other classes.
+        """
+        switches = self.args.switches or {}
+        if not sources or not switches.get("track", True):
+            found = "track=False" if sources else f"no trained weights for model '{self.args.model}'"
+            raise ValueError(
+                f"freeze={FREEZE_TRUNK} trains the track branch of a finished model and nothing else, found {found}. "
+                "Pass model=best.pt, or a model YAML with pretrained=yolov8n-seg.pt, and leave 'track' on."
+            )
+        names = dict(sources[0].names)
+        strangers = {i: n for i, n in self.data["names"].items() if names.get(i) != n}
+        if strangers:
+            raise ValueError(
+                f"freeze={FREEZE_TRUNK} keeps the model's classes, but data '{self.args.data}' has {strangers}, where "
+                f"the model has { {i: names.get(i) for i in strangers} }. Give the classes of the data the model's "
+                "numbers and names."
+            )
+        has = {"track"}.union(*(trained_tasks(s) for s in sources))
+        built = [t for t in BRANCH_TASKS if t in has and switches.get(t, True)]
+        shapes = [s.kpt_shape for s in sources if getattr(s, "kpt_shape", None)]
         model = MultiTaskModel(
             config,
-            nc=self.data["nc"],
+            nc=len(names),
             ch=self.data["channels"],
-            kpt_shape=self.data.get("kpt_shape"),
-            tasks=tasks,
+            kpt_shape=shapes[0] if shapes else None,
+            tasks=built,
             verbose=verbose and RANK == -1,
         )
-        self.set_model_names_for_load(model)
-        if weights:
-            model.load(weights)
-        self.args.tasks = list(model.tasks)
-        self._save_tasks()
+        model.names = names
+        model.load(sources)
+        for source in reversed(sources):
+            for key in ("kpt_names", "kpt_classes", "kpt_oks_sigmas"):
+                if hasattr(source, key):
+                    setattr(model, key, getattr(source, key))
+        self.data.update(names=names, nc=len(names))
         return model
 
     def _save_tasks(self) -> None:
@@ -116,11 +192,11 @@ class MultiTaskTrainer(DetectionTrainer):
         switches = dict(self.args.switches or {})
         if self.args.tasks is not None:  # resolved before: resume, DDP worker
             switches = {t: t in self.args.tasks for t in BRANCH_TASKS}
-        in_model = select_tasks(
-            switches, config.get("tasks", BRANCH_TASKS), f"model '{config.get('yaml_file', 'dict')}'"
-        )
+        model_has = set(config.get("tasks", BRANCH_TASKS)) | ({"track"} if switches.get("track") else set())
+        in_model = select_tasks(switches, model_has, f"model '{config.get('yaml_file', 'dict')}'")
         spec = self.data["label_spec"]
-        in_data = select_tasks(switches, spec.tasks, f"data '{self.args.data}'", spec.advice)
+        data_has = {*spec.tasks} | ({"track"} if switches.get("track") else set())  # views of an image need no ids
+        in_data = select_tasks(switches, data_has, f"data '{self.args.data}'", spec.advice)
         tasks = tuple(t for t in in_model if t in in_data)
         for task in in_model:
             if task not in in_data:
@@ -130,14 +206,16 @@ class MultiTaskTrainer(DetectionTrainer):
     def set_model_attributes(self) -> None:
         """Attach classes, keypoint names and how the labels were read to the model, and to its checkpoint."""
         super().set_model_attributes()
+        # a finished checkpoint keeps none of our arguments: the host strips them
+        self.model.trained_on = {key: getattr(self.args, key) for key in ("labels", "label_task")}
+        self.model.trained_on["data"] = data_file(self.args.data)
+        if self._trunk_frozen:
+            return  # the keypoints are those of the finished model
         names, classes = self.data.get("kpt_names"), self.data["kpt_classes"]
         if self.args.single_cls:
             named = [names[c] for c in classes if c in names] if isinstance(names, dict) else []
             names, classes = {0: named[0]} if named else None, [0]
         self.model.kpt_names, self.model.kpt_classes = names, classes
-        # a finished checkpoint keeps none of our arguments: the host strips them
-        self.model.trained_on = {key: getattr(self.args, key) for key in ("labels", "label_task")}
-        self.model.trained_on["data"] = data_file(self.args.data)
         self.model.kpt_oks_sigmas = self.data.get("kpt_oks_sigmas")
 
     def get_validator(self) -> MultiTaskValidator:
@@ -153,12 +231,43 @@ class MultiTaskTrainer(DetectionTrainer):
             self.args, img_path, batch, self.data, mode=mode, rect=mode == "val", stride=stride
         )
 
+    def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Return the loader of a split; to learn identities, one whose batches hold two views of each scene."""
+        if mode != "train" or "track" not in self.args.tasks:
+            return super().get_dataloader(dataset_path, batch_size, rank, mode)
+        with torch_distributed_zero_first(rank):
+            dataset = self.build_dataset(dataset_path, mode, batch_size)
+        return build_pair_dataloader(
+            dataset,
+            batch_size,
+            self.args.workers,
+            rank=rank,
+            seed=self.args.seed,
+            max_gap=self.args.pair_gap,
+            drop_last=bool(self.args.compile),
+            device=self.device,
+        )
+
     def _setup_train(self) -> None:
         """Set up the run; with `teachers`, the loss holds them, so that neither the EMA nor a checkpoint does."""
-        super()._setup_train()
+        freeze = self.args.freeze
+        try:
+            super()._setup_train()
+        finally:
+            self.args.freeze = freeze  # `setup_model` may have spelt it out for the host
         if self._teachers:
             model = unwrap_model(self.model)
             model.criterion = MultiTaskLoss(model, {k: v.to(self.device) for k, v in self._teachers.items()})
+
+    def optimizer_step(self) -> None:
+        """Take a step; with `freeze=trunk`, undo what averaging does to the last bit of weights that do not change."""
+        super().optimizer_step()
+        if self._trunk_frozen and self.ema:
+            model = unwrap_model(self.model)
+            state, learning = model.state_dict(), f"model.{model.head.i}.branches.track."
+            for key, value in self.ema.ema.state_dict().items():
+                if not key.startswith(learning):
+                    value.copy_(state[key])
 
     def _load_teachers(self) -> dict[str, Any]:
         """Return the networks that `teachers` names.
@@ -228,6 +337,8 @@ class MultiTaskTrainer(DetectionTrainer):
     def resume_training(self, ckpt: Any) -> None:
         """Take over the state of a run, and drop the rows of `results.csv` that were written after its checkpoint."""
         super().resume_training(ckpt)
+        if self.start_epoch and hasattr(self.train_loader.sampler, "set_epoch"):
+            self.train_loader.sampler.set_epoch(self.start_epoch)
         if self.start_epoch and RANK in {-1, 0} and self.csv.is_file():
             header, *rows = self.csv.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= self.start_epoch]

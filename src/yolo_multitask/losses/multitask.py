@@ -12,6 +12,7 @@ from yolo_multitask.losses.detect import DetectLoss
 from yolo_multitask.losses.distill import DistillLoss
 from yolo_multitask.losses.pose import PoseLoss
 from yolo_multitask.losses.segment import SegmentLoss
+from yolo_multitask.losses.track import TrackLoss
 from yolo_multitask.tasks import SPECS
 
 
@@ -55,6 +56,8 @@ class MultiTaskLoss:
             self.losses["segment"] = SegmentLoss(head, args)
         if "pose" in self.tasks:
             self.losses["pose"] = PoseLoss(head, args, getattr(model, "kpt_oks_sigmas", None))
+        if "track" in self.tasks:
+            self.losses["track"] = TrackLoss(head, args)
         self.distill = DistillLoss(head, args, teachers) if teachers else None
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, LossItems]:
@@ -71,9 +74,9 @@ class MultiTaskLoss:
         assigned, items = self.detect(raw, batch)
         counts: dict[str, int] = {}
         for loss in self.losses.values():
-            task_items, count = loss(raw, assigned, batch)
+            task_items, task_counts = loss(raw, assigned, batch)
             items |= task_items
-            counts |= dict.fromkeys(task_items, count)
+            counts |= task_counts
         if self.distill is not None:
             items["dist_loss"] = self.distill(raw, batch["img"])
         total = torch.stack(list(items.values()))

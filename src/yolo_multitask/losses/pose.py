@@ -31,21 +31,19 @@ class PoseLoss:
 
     def __call__(
         self, raw: dict[str, torch.Tensor], assigned: Assignment, batch: dict[str, Any]
-    ) -> tuple[dict[str, torch.Tensor], int]:
-        """Return `pose_loss` and `kobj_loss` scaled by their gains, and the number of anchors that they are the mean
-        of.
-        """
+    ) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+        """Return `pose_loss` and `kobj_loss` scaled by their gains, and the number of anchors behind each."""
         kpts = raw["kpts"]
         fg = assigned.labelled(batch["has_keypoints"]) if "keypoints" in batch else torch.zeros_like(assigned.fg_BA)
-        count = int(fg.sum())
-        if not count:
+        counts = dict.fromkeys(("pose_loss", "kobj_loss"), int(fg.sum()))
+        if not fg.any():
             zero = kpts.sum() * 0.0
-            return {"pose_loss": zero, "kobj_loss": zero.clone()}, 0
+            return {"pose_loss": zero, "kobj_loss": zero.clone()}, counts
         target = batch["keypoints"].to(kpts.device).float()
         location, visibility = keypoint_losses(
             kpts.unflatten(1, self.kpt_shape), target, fg, assigned, self.sigmas.to(kpts.device)
         )
-        return {"pose_loss": location * self.gain, "kobj_loss": visibility * self.visibility_gain}, count
+        return {"pose_loss": location * self.gain, "kobj_loss": visibility * self.visibility_gain}, counts
 
 
 def keypoint_losses(

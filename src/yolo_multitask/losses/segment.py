@@ -24,16 +24,16 @@ class SegmentLoss:
 
     def __call__(
         self, raw: dict[str, torch.Tensor], assigned: Assignment, batch: dict[str, Any]
-    ) -> tuple[dict[str, torch.Tensor], int]:
+    ) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         """Return `seg_loss` scaled by its gain, and the number of anchors that it is the mean of."""
         coefficients, proto = raw["mask_coefficient"], raw["proto"]
         fg = assigned.labelled(batch["has_mask"]) if "masks" in batch else torch.zeros_like(assigned.fg_BA)
-        count = int(fg.sum())
-        if not count:
-            return {"seg_loss": (coefficients.sum() + proto.sum()) * 0.0}, 0
+        counts = {"seg_loss": int(fg.sum())}
+        if not fg.any():
+            return {"seg_loss": (coefficients.sum() + proto.sum()) * 0.0}, counts
         masks = batch["masks"].to(proto.device)
         loss = mask_loss(coefficients, proto, masks, fg, assigned, overlap=self.overlap)
-        return {"seg_loss": loss * self.gain}, count
+        return {"seg_loss": loss * self.gain}, counts
 
 
 def mask_loss(

@@ -1,4 +1,4 @@
-"""Average precisions of several tasks on the same detections.
+"""Average precisions of several tasks on the same detections, and the tracking figures of sequences.
 
 Each task has its own statistics, because an instance may be labelled for one task and not for another. T similarity
 thresholds (10, from 0.50 to 0.95), N predictions and M targets of an image.
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from ultralytics.utils.metrics import DetMetrics, Metric, ap_per_class
 
+from yolo_multitask.metrics.track import COLUMNS as TRACK_COLUMNS
+from yolo_multitask.metrics.track import TrackMetric
 from yolo_multitask.tasks import SPECS
 
 _FIELDS = ("tp", "conf", "pred_cls", "target_cls")
@@ -28,13 +30,16 @@ def stat_key(field: str, task: str) -> str:
 
 
 class MultiTaskMetrics(DetMetrics):
-    """Precision, recall and average precision of each task, with the interface of the host's metrics.
+    """The measures of each task, with the interface of the host's metrics.
+
+    These are precision, recall and average precision, frame by frame; of `track`, HOTA and its like over sequences.
 
     Attributes:
         tasks: Tasks measured; `detect` is always the first.
         box: The host's `Metric` of the boxes.
         seg: That of the masks; only with `segment`.
         pose: That of the keypoints; only with `pose`.
+        track: `TrackMetric` of the sequences; only with `track`.
         stats: Arrays per image, by `stat_key`: `tp` (N, T) bool, `conf` (N,), `pred_cls` (N,), `target_cls` (M,); and
             `target_img`, the classes present in an image.
     """
@@ -44,27 +49,29 @@ class MultiTaskMetrics(DetMetrics):
 
         Args:
             names: Class names by index.
-            tasks: Tasks to measure; those without an average precision (`track`) are left out.
+            tasks: Tasks to measure.
         """
         super().__init__(names)
         self.tasks = tuple(t for t in SPECS if t == "detect" or t in tasks)
         for task in self.tasks[1:]:
-            setattr(self, SPECS[task].metric, Metric())
-            self.stats.update({stat_key(field, task): [] for field in _FIELDS})
+            spec = SPECS[task]
+            setattr(self, spec.metric, Metric() if spec.precision else TrackMetric())
+            if spec.precision:
+                self.stats.update({stat_key(field, task): [] for field in _FIELDS})
 
     def __getattr__(self, name: str) -> Any:
-        """Explain a missing `seg` or `pose`."""
+        """Explain a missing `seg`, `pose` or `track`."""
         if any(name == spec.metric for spec in SPECS.values()):
             raise AttributeError(
                 f"metrics.{name} was not measured; this run measured: {', '.join(self.tasks)}. The model must have the "
-                "task, the data must label it, and its switch must not be off."
+                "task, the data must label it (for `track`: with ids, in sequences), and its switch must not be off."
             )
         return super().__getattr__(name)
 
     @property
     def parts(self) -> dict[str, Metric]:
-        """The `Metric` of each task, in the order of `tasks`."""
-        return {task: getattr(self, SPECS[task].metric) for task in self.tasks}
+        """The `Metric` of each task with an average precision, in the order of `tasks`."""
+        return {task: getattr(self, SPECS[task].metric) for task in self.tasks if SPECS[task].precision}
 
     def update_stats(self, stat: dict[str, Any]) -> None:
         """Add one image.
@@ -81,11 +88,11 @@ class MultiTaskMetrics(DetMetrics):
     def process(
         self, save_dir: Path = Path("."), plot: bool = False, on_plot: Callable[..., Any] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Compute the metrics of every task from `stats`.
+        """Compute the average precisions from `stats`, and draw the curves; `track` is computed by its own `update`.
 
         Args:
             save_dir: Folder of the curve plots.
-            plot: Whether to draw them, with the prefixes Box, Mask and Pose.
+            plot: Whether to draw them, with the prefixes Box, Mask, Pose and HOTA.
             on_plot: Called with each plot's path.
 
         Returns:
@@ -112,6 +119,8 @@ class MultiTaskMetrics(DetMetrics):
                     prefix=prefix,
                 )[2:]
             )
+        if plot and "track" in self.tasks:
+            self.track.plot(save_dir / "HOTA_curve.png", on_plot)
         self.nt_per_class = np.bincount(stats["target_cls"].astype(int), minlength=len(self.names))
         self.nt_per_image = np.bincount(stats["target_img"].astype(int), minlength=len(self.names))
         return stats
@@ -123,15 +132,17 @@ class MultiTaskMetrics(DetMetrics):
 
     @property
     def keys(self) -> list[str]:
-        """Names of the mean results, four per task, such as `metrics/mAP50-95(B)`."""
-        return [f"metrics/{column}({SPECS[task].letter})" for task in self.tasks for column in _COLUMNS]
+        """Names of the mean results: four per task, such as `metrics/mAP50-95(B)`, of `track` six."""
+        columns = {task: _COLUMNS if SPECS[task].precision else TRACK_COLUMNS for task in self.tasks}
+        return [f"metrics/{column}({SPECS[task].letter})" for task in self.tasks for column in columns[task]]
 
     def mean_results(self) -> list[float]:
-        """Return mean precision, recall, mAP50 and mAP50-95 of each task, in the order of `keys`."""
-        return [value for metric in self.parts.values() for value in metric.mean_results()]
+        """Return mean precision, recall, mAP50 and mAP50-95 of each task, then the figures of `track`, as in `keys`."""
+        metrics = (getattr(self, SPECS[task].metric) for task in self.tasks)
+        return [value for metric in metrics for value in metric.mean_results()]
 
     def class_result(self, i: int) -> tuple[float, ...]:
-        """Return the results of class `ap_class_index[i]`, in the order of `keys`; nan where a task has no target."""
+        """Return the results of class `ap_class_index[i]`, as `keys` without those of `track`; nan without targets."""
         results: list[float] = []
         for metric in self.parts.values():
             row = self._row(metric, int(self.ap_class_index[i]))
@@ -150,8 +161,8 @@ class MultiTaskMetrics(DetMetrics):
 
     @property
     def curves(self) -> list[str]:
-        """Names of the curves, four per task."""
-        return [f"{curve}({SPECS[task].letter})" for task in self.tasks for curve in _CURVES]
+        """Names of the curves, four per task with an average precision."""
+        return [f"{curve}({SPECS[task].letter})" for task in self.parts for curve in _CURVES]
 
     @property
     def curves_results(self) -> list[list[Any]]:
@@ -166,8 +177,8 @@ class MultiTaskMetrics(DetMetrics):
             decimals: Digits to round to.
         """
         rows = list(super().summary(normalize, decimals))
-        for task in self.tasks[1:]:
-            metric, title = self.parts[task], SPECS[task].title
+        for task, metric in list(self.parts.items())[1:]:
+            title = SPECS[task].title
             for row, cls in zip(rows, self.ap_class_index, strict=True):
                 i = self._row(metric, int(cls))
                 p, r, ap50, ap = (np.nan,) * 4 if i is None else metric.class_result(i)

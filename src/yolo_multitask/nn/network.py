@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import DetectionModel
@@ -20,13 +21,14 @@ from yolo_multitask.configs import config_names, resolve_yaml
 from yolo_multitask.data.spec import check_kpt_shape
 from yolo_multitask.nn.heads.multitask import MultiTask
 from yolo_multitask.nn.transfer import TransferReport, count_parts, load_branches
+from yolo_multitask.tasks import BRANCH_TASKS
 
 HEADS = {"MultiTask": MultiTask}
 _CARRIED = ("i", "f", "stride", "legacy", "inplace")  # set on a layer by the host's parser and model
 
 
 class MultiTaskModel(DetectionModel):
-    """Boxes, masks and keypoints from one network.
+    """Boxes, masks, keypoints and embeddings from one network.
 
     The host's parser accepts only its own classes as heads. So the YAML is built with a plain `Detect` in the head's
     place, which is then replaced; `yaml` keeps the original head line.
@@ -38,6 +40,7 @@ class MultiTaskModel(DetectionModel):
     """
 
     names: dict[int, str]
+    save: list[int]  # layers whose outputs later ones read
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class MultiTaskModel(DetectionModel):
         """
         config = deepcopy(cfg) if isinstance(cfg, dict) else load_model_yaml(cfg)
         config["nc"] = nc or config.get("nc", 80)
-        wanted = tasks if tasks is not None else config.get("tasks", ("segment", "pose"))
+        wanted = tasks if tasks is not None else config.get("tasks", BRANCH_TASKS)
         config["tasks"] = [t for t in check_tasks(wanted) if t != "detect"]
         if kpt_shape is not None:
             config["kpt_shape"] = list(kpt_shape)
@@ -75,7 +78,13 @@ class MultiTaskModel(DetectionModel):
         plain["head"][-1][2:] = ["Detect", ["nc"]]
         super().__init__(plain, ch=ch, verbose=False)
         self.yaml = {**config, "channels": ch}
+        taps = arguments.pop("embed_from")
+        if "track" in config["tasks"] and taps:
+            arguments["taps"] = layer_channels(self, taps, ch)
         self._replace_head(HEADS[name], arguments)
+        if "taps" in arguments:
+            self.head.f = [*self.head.f, *taps]
+            self.save = sorted({*self.save, *taps})
         self.tasks = self.head.tasks
         if "pose" in self.tasks:
             self.kpt_shape = config["kpt_shape"]
@@ -150,6 +159,22 @@ class MultiTaskModel(DetectionModel):
         from yolo_multitask.losses import MultiTaskLoss
 
         return MultiTaskLoss(self)
+
+
+def layer_channels(model: DetectionModel, layers: Sequence[int], ch: int) -> list[int]:
+    """Return the channels of the outputs of layers, found by running a small image of `ch` channels through them."""
+    found: dict[int, int] = {}
+    hooks = [
+        model.model[i].register_forward_hook(lambda _, __, out, i=i: found.__setitem__(i, out.shape[1])) for i in layers
+    ]
+    training = model.training
+    side = int(2 * model.stride.max())
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, ch, side, side))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return [found[i] for i in layers]
 
 
 def has_placeholder_names(model: Any) -> bool:
@@ -234,6 +259,16 @@ def parse_head(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"MultiTask takes a whole number of 1 or more as '{key}', got {value!r}.")
     arguments["kpt_shape"] = config.get("kpt_shape")
     arguments["tasks"] = config["tasks"]
+    arguments["embed_dim"] = embed_dim = config.get("embed_dim", 128)
+    if type(embed_dim) is not int or embed_dim < 1:
+        raise ValueError(f"'embed_dim' must be a whole number of 1 or more, got {embed_dim!r}.")
+    arguments["next_box"] = next_box = config.get("next", False)
+    if not isinstance(next_box, bool):
+        raise ValueError(f"'next' must be true or false (predict the box in the next frame), got {next_box!r}.")
+    layers = config.get("embed_from")
+    arguments["embed_from"] = layers = [] if layers is None else layers
+    if not isinstance(layers, list) or not all(type(i) is int and 0 <= i < before for i in layers):
+        raise ValueError(f"'embed_from' must be a list of layers in 0..{before - 1}, got {layers!r}.")
     width, max_channels = config.get("width_multiple", 1.0), float("inf")
     if scales := config.get("scales"):
         scale = config.get("scale") or next(iter(scales))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_multitask.nn.branches import Branch
+from yolo_multitask.nn.branches import BRANCHES, Branch
 from yolo_multitask.nn.heads.multitask import MultiTask
 
 FIRST_CONV = "model.0.conv.weight"  # the host fills it also when the number of input channels differs
@@ -87,6 +87,14 @@ def branch_state(branch: Any, source: nn.Module) -> dict[str, torch.Tensor]:
     if isinstance(branch, Branch) and type(head) is branch.stock:
         return {k: v.float() for k, v in branch.stock_state(head).items()}
     return {}
+
+
+def trained_tasks(source: nn.Module) -> tuple[str, ...]:
+    """Return the tasks that a network, stock or multitask, has branches for."""
+    head = source.model[-1]  # type: ignore[index]
+    if isinstance(head, MultiTask):
+        return tuple(head.branches)
+    return tuple(task for task, branch in BRANCHES.items() if type(head) is branch.stock)
 
 
 def count_parts(

@@ -60,7 +60,7 @@ class ConvertReport:
         """Return a table: one column a split, one row a count; rows that are 0 everywhere are left out."""
         rows: list[tuple[str, list[int]]] = []
         reports = list(self.splits.values())
-        always = ("images", "annotations", "instances", "keypoints", "polygons")
+        always = ("images", "annotations", "instances")
         titles = {
             "images": "images",
             "background": "  without instances",

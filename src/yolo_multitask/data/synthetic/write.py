@@ -20,7 +20,7 @@ from ..labels import Labels, LabelSpec, write_labels
 from .render import Frame, World
 from .world import FLIP_IDX, KEYPOINT_NAMES, WorldConfig
 
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
 SEEDS_PER_SET = 1_000_000  # sequence seeds that belong to one data set seed
 SEEDS_PER_SPLIT = SEEDS_PER_SET // len(SPLITS)
 ENCODINGS: dict[str, tuple[int, ...]] = {"jpg": (cv2.IMWRITE_JPEG_QUALITY, 95), "png": (cv2.IMWRITE_PNG_COMPRESSION, 1)}
@@ -31,7 +31,7 @@ def sequence_seeds(split: str, count: int, seed: int = 0) -> range:
     """Seeds of the sequences of a split; those of two splits, or of two data set seeds, never meet.
 
     Args:
-        split: `train` or `val`.
+        split: `train`, `val` or `test`.
         count: number of sequences.
         seed: seed of the data set, 0 or above.
 
@@ -49,12 +49,11 @@ def sequence_seeds(split: str, count: int, seed: int = 0) -> range:
     return range(start, start + count)
 
 
-def data_yaml(config: WorldConfig) -> dict[str, Any]:
+def data_yaml(config: WorldConfig, splits: tuple[str, ...] = ("train", "val")) -> dict[str, Any]:
     """The data YAML of a synthetic data set as a mapping; paths are relative to the file."""
     names = {0: "person", 1: "ball"} if config.objects else {0: "person"}
     return {
-        "train": "images/train",
-        "val": "images/val",
+        **{split: f"images/{split}" for split in splits},
         "names": names,
         "kpt_shape": [len(KEYPOINT_NAMES), 3],
         "flip_idx": list(FLIP_IDX),
@@ -70,13 +69,15 @@ def write_dataset(
     train_sequences: int = 160,
     val_sequences: int = 24,
     frames_per_sequence: int = 16,
+    test_sequences: int = 0,
+    test_frames: int = 96,
     seed: int = 0,
     config: WorldConfig | None = None,
     stride: int = 3,
     image_format: str = "jpg",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Render a training and a validation split with labels in the package's grammar.
+    """Render a training and a validation split, and if wanted a test split, with labels in the package's grammar.
 
     The layout is `images/<split>/<sequence>/000001.jpg` beside `labels/<split>/<sequence>/000001.txt` and `data.yaml`.
     The same arguments give the same files.
@@ -85,10 +86,12 @@ def write_dataset(
         out: folder to make; must not exist, or be empty.
         train_sequences: sequences of the training split.
         val_sequences: sequences of the validation split; their seeds are none of the training split's.
-        frames_per_sequence: frames of every sequence.
+        frames_per_sequence: frames of every training and validation sequence.
+        test_sequences: sequences of the test split, to track through: they keep every frame. 0 for no such split.
+        test_frames: frames of every test sequence.
         seed: seed of the data set.
         config: the world; its `length` is set to what is needed.
-        stride: keep every n-th frame of the world.
+        stride: keep every n-th frame of the world for training and validation.
         image_format: `jpg` (quality 95) or `png` (lossless).
         progress: called with the number of frames written and the number of all frames.
 
@@ -104,28 +107,29 @@ def write_dataset(
         raise ValueError(f"image_format: expected {' or '.join(ENCODINGS)}, found {image_format!r}")
     for name, value in (
         ("train_sequences", train_sequences), ("val_sequences", val_sequences),
-        ("frames_per_sequence", frames_per_sequence), ("stride", stride),
+        ("frames_per_sequence", frames_per_sequence), ("stride", stride), ("test_frames", test_frames),
     ):  # fmt: skip
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, found {value}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"expected a new or empty folder, found {target} in use; remove it or name another")
-    config = replace(config or WorldConfig(), length=(frames_per_sequence - 1) * stride + 1)
-    data = data_yaml(config)
-    spec = LabelSpec.from_data(data)
-    seeds = {
-        split: sequence_seeds(split, count, seed)
-        for split, count in zip(SPLITS, (train_sequences, val_sequences), strict=True)
+    config = config or WorldConfig()
+    plan = {  # split: sequences, frames of each, stride
+        "train": (train_sequences, frames_per_sequence, stride),
+        "val": (val_sequences, frames_per_sequence, stride),
+        **({"test": (test_sequences, test_frames, 1)} if test_sequences else {}),
     }
-    assert not set(seeds["train"]) & set(seeds["val"]), "training and validation sequences share a seed"
-    total, done = frames_per_sequence * sum(len(s) for s in seeds.values()), 0
+    data = data_yaml(config, tuple(plan))
+    spec = LabelSpec.from_data(data)
+    total, done = sum(sequences * frames for sequences, frames, _ in plan.values()), 0
     with _whole_folder(target) as folder:
-        for split, split_seeds in seeds.items():
-            for number, world_seed in enumerate(split_seeds, 1):
-                world, name = World(world_seed, config), f"seq{number:04d}"
+        for split, (sequences, frames, step) in plan.items():
+            length = (frames - 1) * step + 1
+            for number, world_seed in enumerate(sequence_seeds(split, sequences, seed), 1):
+                world, name = World(world_seed, replace(config, length=length)), f"seq{number:04d}"
                 (folder / "images" / split / name).mkdir(parents=True)
-                for k in range(frames_per_sequence):
-                    frame = world.frame(k * stride)
+                for k in range(frames):
+                    frame = world.frame(k * step)
                     image = folder / "images" / split / name / f"{k + 1:06d}.{image_format}"
                     image.write_bytes(_encode(frame.image, image_format))
                     labels = frame_labels(frame, config)

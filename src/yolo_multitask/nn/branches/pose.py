@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from ultralytics.nn.modules.head import Pose
 
-from yolo_multitask.nn.branches.base import Branch
+from yolo_multitask.nn.branches.base import ConvBranch
 
 
-class PoseBranch(Branch):
+class PoseBranch(ConvBranch):
     """K keypoints of D values (x, y and, if D is 3, visibility) per anchor.
 
     Raw output: `kpts` (B, K * D, A).
@@ -22,11 +24,18 @@ class PoseBranch(Branch):
         super().__init__(kpt_shape[0] * kpt_shape[1], ch)
         self.kpt_shape = tuple(kpt_shape)
 
-    def forward(self, feats: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    @property
+    def row(self) -> dict[str, int]:
+        """See `Branch.row`."""
+        return {"nk": self.columns}
+
+    def forward(self, feats: list[torch.Tensor], taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
         """Return `kpts`."""
         return {"kpts": self.rows(feats)}
 
-    def decode(self, raw: dict[str, torch.Tensor], anchors: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
+    def decode(
+        self, raw: dict[str, torch.Tensor], boxes: torch.Tensor, anchors: torch.Tensor, strides: torch.Tensor
+    ) -> torch.Tensor:
         """Return keypoints in input pixels and visibility as a probability, (B, K * D, A)."""
         kpts_BKDA = raw["kpts"].unflatten(1, self.kpt_shape)
         xy = (kpts_BKDA[:, :, :2] * 2.0 + (anchors - 0.5)) * strides

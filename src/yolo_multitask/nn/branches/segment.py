@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from ultralytics.nn.modules.block import Proto
 from ultralytics.nn.modules.head import Segment
 
-from yolo_multitask.nn.branches.base import Branch
+from yolo_multitask.nn.branches.base import ConvBranch
 
 
-class SegmentBranch(Branch):
+class SegmentBranch(ConvBranch):
     """Instance masks as a product of per-anchor coefficients and per-image prototypes.
 
     Raw outputs: `mask_coefficient` (B, nm, A) and `proto` (B, nm, H/4, W/4).
@@ -24,11 +26,18 @@ class SegmentBranch(Branch):
         super().__init__(nm, ch)
         self.proto = Proto(ch[0], npr, nm)
 
-    def forward(self, feats: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    @property
+    def row(self) -> dict[str, int]:
+        """See `Branch.row`."""
+        return {"nm": self.columns}
+
+    def forward(self, feats: list[torch.Tensor], taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
         """Return `mask_coefficient` and `proto`."""
         return {"mask_coefficient": self.rows(feats), "proto": self.proto(feats[0])}
 
-    def decode(self, raw: dict[str, torch.Tensor], anchors: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
+    def decode(
+        self, raw: dict[str, torch.Tensor], boxes: torch.Tensor, anchors: torch.Tensor, strides: torch.Tensor
+    ) -> torch.Tensor:
         """Return the coefficients as they are."""
         return raw["mask_coefficient"]
 

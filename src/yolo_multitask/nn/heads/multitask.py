@@ -15,8 +15,10 @@ from ultralytics.nn.modules.head import Detect
 from yolo_multitask import host
 from yolo_multitask.args import check_tasks
 from yolo_multitask.data.spec import check_kpt_shape
-from yolo_multitask.nn.branches import Branch, PoseBranch, SegmentBranch
-from yolo_multitask.tasks import SPECS, RowLayout
+from yolo_multitask.nn.branches import Branch, PoseBranch, SegmentBranch, TrackBranch
+from yolo_multitask.tasks import BRANCH_TASKS, RowLayout
+
+ROW_ORDER = ("pose", "segment", "track")  # of the branches' columns in a row, see `RowLayout`
 
 
 class MultiTask(Detect):
@@ -36,7 +38,10 @@ class MultiTask(Detect):
         nm: int = 32,
         npr: int = 256,
         kpt_shape: tuple[int, int] | None = (17, 3),
-        tasks: Sequence[str] = ("segment", "pose"),
+        tasks: Sequence[str] = BRANCH_TASKS,
+        embed_dim: int = 128,
+        next_box: bool = False,
+        taps: Sequence[int] = (),
         reg_max: int = 16,
         end2end: bool = False,
         ch: Sequence[int] = (),
@@ -49,6 +54,9 @@ class MultiTask(Detect):
             npr: Channels of the prototype layers.
             kpt_shape: Keypoints (K, D); D is 2 (x, y) or 3 (x, y, visibility). Needed by `pose` only.
             tasks: Tasks to build branches for.
+            embed_dim: Length of the embedding of `track`.
+            next_box: Whether `track` predicts the box in the next frame too.
+            taps: Channels of the maps that `track` reads appearance from; default: those of the levels.
             reg_max: Bins of the box distance distribution.
             end2end: Whether to add a one-to-one head; not supported here.
             ch: Channels of each level's feature map.
@@ -68,12 +76,17 @@ class MultiTask(Detect):
             branches["segment"] = SegmentBranch(tuple(ch), nm, npr)
         if "pose" in self.tasks:
             branches["pose"] = PoseBranch(tuple(ch), check_kpt_shape(kpt_shape))
+        if "track" in self.tasks:
+            branches["track"] = TrackBranch(tuple(ch), tuple(taps or ch), embed_dim, next_box)
         self.branches = nn.ModuleDict(branches)
 
     @property
     def layout(self) -> RowLayout:
         """Where the values of an output row stand, for the active tasks."""
-        columns = {str(SPECS[t].columns): b.columns for t, b in self.branches.items() if t in self.active}
+        columns: dict[str, int] = {}
+        for task, branch in self.branches.items():
+            if task in self.active:
+                columns |= branch.row
         return RowLayout(nc=self.nc, **columns)
 
     @property
@@ -81,28 +94,29 @@ class MultiTask(Detect):
         """Branches that the next forward pass computes, in the order of their columns in a row."""
         wanted = self.tasks if self.training else self.active
         found: dict[str, Any] = dict(self.branches.items())
-        return {t: found[t] for t in ("pose", "segment") if t in found and t in wanted}
+        return {t: found[t] for t in ROW_ORDER if t in found and t in wanted}
 
     def forward(self, x: list[torch.Tensor]) -> Any:
         """Run the head.
 
         Args:
-            x: Feature maps of all levels, (B, C, H, W) each.
+            x: Feature maps of all levels, (B, C, H, W) each, then those of the layers that `track` reads from.
 
         Returns:
             In training, the raw outputs by name: `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A), `feats` and those
-                of the
-            branches. At inference `(y, raw)`, or `((y, proto), raw)` where masks are active, with `y` (B, 4 + nc +
-            extra, A): boxes as cx cy w h in input pixels, class probabilities, then the decoded columns of `layout`.
-            In export mode the first element alone.
+            of the branches. At inference `(y, raw)`, or `((y, proto), raw)` where masks are active, with `y`
+            (B, 4 + nc + extra, A): boxes as cx cy w h in input pixels, class probabilities, then the decoded columns of
+            `layout`. In export mode the first element alone.
         """
-        raw = self.forward_head(x, **self.one2many)
+        feats, taps = x[: self.nl], x[self.nl :] or x
+        raw = self.forward_head(feats, **self.one2many)
         running = self.running
         for branch in running.values():
-            raw.update(branch(x))
+            raw.update(branch(feats, taps))
         if self.training:
             return raw
         y = host.decode_boxes(self, raw)
-        y = torch.cat([y, *(b.decode(raw, self.anchors, self.strides) for b in running.values())], 1)
+        boxes = y[:, :4]
+        y = torch.cat([y, *(b.decode(raw, boxes, self.anchors, self.strides) for b in running.values())], 1)
         out = (y, raw["proto"]) if "proto" in raw else y
         return out if self.export else (out, raw)

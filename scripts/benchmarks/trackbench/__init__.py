@@ -1,0 +1,1 @@
+"""Parts of the tracking benchmarks `trackers.py` and `embeddings.py`."""

@@ -1,0 +1,125 @@
+"""Identity: an embedding per anchor, and where the instance will be in the next frame.
+
+An embedding that is learned with the detector, as in JDE (https://arxiv.org/abs/1909.12605) and FairMOT
+(https://arxiv.org/abs/2004.01888), needs no second network. Those read it from the detector's own features, which are
+trained to be alike for all persons. Here it is read from early layers of the backbone, where colour and texture are
+still there, at points spread over the predicted box (as RoIAlign does, https://arxiv.org/abs/1703.06870), so that the
+same part of the body meets the same weights, at any size and from any level.
+
+P points in a box, N boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from yolo_multitask.nn.branches.base import Branch, level_convs, run_levels
+
+ROWS, COLUMNS = 6, 3  # points in a box
+WIDTH = 32  # channels at a point
+HIDDEN_POINTS = 0.3  # share of the points that training hides, as another person in front would
+BOX = 4  # values of a box
+
+
+class TrackBranch(Branch):
+    """E values that are alike for views of the same instance and differ between instances, per anchor.
+
+    Raw outputs: `appearance`, a list of maps (B, WIDTH, H, W), from which `embed` reads embeddings, and, where the
+    branch predicts the next frame, `next` (B, 4, A): the displacement until then relative to the box,
+    (dx / w, dy / h, log(w' / w), log(h' / h)).
+    """
+
+    task = "track"
+
+    def __init__(
+        self, ch: tuple[int, ...], taps: tuple[int, ...], embed_dim: int = 128, next_box: bool = False
+    ) -> None:
+        """Build the branch.
+
+        Args:
+            ch: Channels of each level's feature map.
+            taps: Channels of the maps that appearance is read from.
+            embed_dim: Length of the embedding, E.
+            next_box: Whether to predict the box in the next frame too.
+        """
+        super().__init__()
+        self.embed_dim, self.next_box = embed_dim, next_box
+        self.reduce = nn.ModuleList(nn.Conv2d(c, WIDTH, 1, bias=False) for c in taps)
+        self.norm = nn.BatchNorm2d(WIDTH)
+        self.project = nn.Linear(WIDTH * ROWS * COLUMNS, embed_dim)
+        if next_box:
+            self.motion = level_convs(BOX, ch)
+
+    @property
+    def row(self) -> dict[str, int]:
+        """See `Branch.row`."""
+        return {"ne": self.embed_dim, "nb": BOX * self.next_box}
+
+    def forward(self, feats: list[torch.Tensor], taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
+        """Return `appearance`, and `next` where it is predicted."""
+        raw: dict[str, torch.Tensor] = {
+            "appearance": [conv(x) for conv, x in zip(self.reduce, taps, strict=True)]  # type: ignore[dict-item]
+        }
+        return raw | ({"next": run_levels(self.motion, feats)} if self.next_box else {})
+
+    def sample(self, appearance: Sequence[torch.Tensor], boxes_BN4: torch.Tensor) -> torch.Tensor:
+        """Return the appearance at the points of boxes, (B, N, WIDTH, P).
+
+        Args:
+            appearance: Maps, (B, WIDTH, H, W) each; they all cover the network's input.
+            boxes_BN4: Boxes of each image, cx cy w h as shares of the input's sides.
+        """
+        across = (torch.arange(COLUMNS, device=boxes_BN4.device) + 0.5) / COLUMNS - 0.5
+        down = (torch.arange(ROWS, device=boxes_BN4.device) + 0.5) / ROWS - 0.5
+        offsets_P2 = torch.stack((across.repeat(ROWS), down.repeat_interleave(COLUMNS)), 1).to(boxes_BN4.dtype)
+        points_BNP2 = boxes_BN4[:, :, None, :2] + offsets_P2 * boxes_BN4[:, :, None, 2:]
+        grid = points_BNP2 * 2 - 1
+        maps = [F.grid_sample(x, grid.to(x.dtype), padding_mode="border", align_corners=False) for x in appearance]
+        return torch.stack(maps).sum(0).permute(0, 2, 1, 3)
+
+    def describe(self, samples_NCP: torch.Tensor) -> torch.Tensor:
+        """Return the L2-normalised embeddings (N, E) of boxes from what `sample` found in each, (N, WIDTH, P)."""
+        x = F.silu(self.norm(samples_NCP[..., None])[..., 0])
+        if self.training:
+            x = x * F.dropout(torch.ones_like(x[:, :1]), HIDDEN_POINTS)
+        return F.normalize(self.project(x.flatten(1)), dim=1)
+
+    def embed(self, appearance: Sequence[torch.Tensor], boxes_N4: torch.Tensor, image_N: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings (N, E) of boxes that are spread over the batch.
+
+        Args:
+            appearance: See `sample`.
+            boxes_N4: cx cy w h as shares of the input's sides.
+            image_N: Image of each box.
+        """
+        order = image_N.argsort(stable=True)
+        counts = image_N.bincount(minlength=len(appearance[0]))
+        place_N = torch.empty_like(image_N)
+        place_N[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[image_N[order]]
+        padded = boxes_N4.new_zeros(len(counts), int(counts.max()), BOX)
+        padded[image_N, place_N] = boxes_N4
+        return self.describe(self.sample(appearance, padded)[image_N, place_N])
+
+    def decode(
+        self, raw: dict[str, torch.Tensor], boxes: torch.Tensor, anchors: torch.Tensor, strides: torch.Tensor
+    ) -> torch.Tensor:
+        """Return L2-normalised embeddings, and next boxes as x1 y1 x2 y2 in input pixels, (B, E [+ 4], A)."""
+        shares_BA4 = boxes.transpose(1, 2) / input_size(raw["feats"], strides)
+        samples = self.sample(raw["appearance"], shares_BA4)  # type: ignore[arg-type]
+        embed = self.describe(samples.flatten(0, 1)).unflatten(0, samples.shape[:2]).transpose(1, 2)
+        if not self.next_box:
+            return embed
+        centre, size = boxes.chunk(2, 1)
+        shift, growth = raw["next"].chunk(2, 1)
+        centre, half = centre + shift * size, size * growth.exp() / 2
+        return torch.cat((embed, centre - half, centre + half), 1)
+
+
+def input_size(feats: Sequence[torch.Tensor], strides: torch.Tensor) -> torch.Tensor:
+    """Return the network's input width, height, width, height in pixels, (4,), from its first level's map."""
+    height, width = feats[0].shape[2:]
+    return torch.tensor([width, height, width, height], device=strides.device, dtype=strides.dtype) * strides[0, 0]
