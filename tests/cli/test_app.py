@@ -180,6 +180,14 @@ def test_switches_and_gains_reach_training_as_typed(fake: FakeModel) -> None:
     )
 
 
+def test_settings_of_identities_reach_training_as_typed(fake: FakeModel) -> None:
+    typed = {"track": True, "next": True, "reid": 0.5, "motion": 2, "pair_gap": 3, "freeze": "trunk"}
+    argv = [f"{key}={value}" for key, value in typed.items()]
+    assert run.parse(argv) == typed
+    assert app.main(["train", "model=best.pt", "data=d.yaml", *argv]) == 0
+    assert fake.calls == [("train", {"data": "d.yaml", **typed})]
+
+
 @pytest.mark.parametrize("argv", [["multitask", "train"], ["train"], ["train", "task=multitask"]])
 def test_a_missing_model_and_data_set_are_named_and_filled_in(
     argv: list[str], fake: FakeModel, capsys: pytest.CaptureFixture[str]
@@ -263,7 +271,7 @@ def test_the_arguments_of_a_run_are_accepted_as_a_file(fake: FakeModel, tmp_path
     YAML.save(cfg, {**full_cfg(), **run_args, "label_task": "segment"})
     assert app.main(["train", f"cfg={cfg}", "pose=12.0"]) == 0
     ((_, given),) = fake.calls
-    assert given["switches"] == {"segment": False, "pose": True}
+    assert given["switches"] == {"segment": False, "pose": True, "track": False}
     assert (given["pose"], given["task"], given["data"]) == (12.0, "segment", "d.yaml")
     assert not {"tasks", "seg", "save_dir", "label_task"} & given.keys()
 

@@ -415,7 +415,7 @@ def test_stock_segment_labels_train_as_they_are(said_by: str, tiny: Path, tmp_pa
     assert model.model.tasks == ("detect", "segment")
     assert rows(tmp_path / "run")[0]["train/seg_loss"] > 0
     settings = {**RUN, "project": str(tmp_path), "name": "val"}
-    assert set(model.val(**settings).results_dict) == {*metric_keys("BMT"), "fitness"}, "read as in the training"
+    assert set(model.val(**settings).results_dict) == {*metric_keys("BM"), "fitness"}, "read as in the training"
     loaded = MultiTaskYOLO(tmp_path / "run" / "weights" / "best.pt")
     assert "metrics/mAP50(M)" in loaded.val(data=str(data), **settings, **given).results_dict
 

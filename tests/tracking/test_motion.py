@@ -51,7 +51,7 @@ def test_equals_the_full_filter() -> None:
     filters, references = motion(), [Reference(row) for row in START]
     for step in range(12):
         filters.predict(np.zeros(2, bool))
-        z = START + [2.0 * step, step, 0.3, 0.5] + rng.normal(size=(2, 4))
+        z = START + np.array([2.0 * step, step, 0.3, 0.5]) + rng.normal(size=(2, 4))
         score, hidden = rng.uniform(0.1, 1, 2), rng.uniform(0, 1, 2)
         filters.correct(np.arange(2), z, score, hidden)
         for i, reference in enumerate(references):
@@ -68,7 +68,7 @@ def test_learns_the_speed() -> None:
     filters = motion()
     for step in range(1, 15):
         filters.predict(np.zeros(2, bool))
-        filters.correct(np.arange(2), START + [3.0 * step, 0, 0, 0], np.full(2, 0.9), np.zeros(2))
+        filters.correct(np.arange(2), START + np.array([3.0 * step, 0, 0, 0]), np.full(2, 0.9), np.zeros(2))
     np.testing.assert_allclose(filters.mean[0, 4:6], [3, 0], atol=0.15)
 
 
@@ -102,7 +102,7 @@ def test_restart_takes_the_mean_velocity_of_the_gap() -> None:
     filters = motion()
     for _ in range(8):
         filters.predict(np.ones(2, bool))
-    filters.restart(np.array([1]), START[1:] + [16, -8, 0, 0], np.array([8.0]))
+    filters.restart(np.array([1]), START[1:] + np.array([16, -8, 0, 0]), np.array([8.0]))
     np.testing.assert_allclose(filters.mean[1], [56, 42, 12, 20, 2, -1, 0, 0])
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from argparse import Namespace
 
 import cv2
 import numpy as np
 import pytest
-from tracking.walkers import detections, follow, ids, looks, person
+from tracking.walkers import detections, follow, ids, looks, person, shift
 
 from yolo_multitask.tracking import MultiCueTracker, State, TrackerConfig
 
@@ -174,10 +175,10 @@ def test_five_hundred_detections() -> None:
     grid = np.stack(np.meshgrid(np.arange(25) * 40.0, np.arange(20) * 90.0), -1).reshape(-1, 2) + 60
     speed = rng.uniform(-2, 2, grid.shape)
     feats = rng.normal(size=(500, 32))
-    tracked = tracker()
+    tracked, first = tracker(), np.zeros(500, dtype=int)
     for step in range(6):
         centre = grid + speed * step
-        boxes = np.concatenate([centre - [12, 30], centre + [12, 30]], axis=1)
+        boxes = np.tile(centre, 2) + np.array([-12, -30, 12, 30])
         order = rng.permutation(500)
         rows = tracked.update(detections(boxes[order]), feats=feats[order])
         assert len(rows) == 500
@@ -185,7 +186,7 @@ def test_five_hundred_detections() -> None:
         by_person[order[rows[:, 7].astype(int)]] = rows[:, 4]
         if step:
             np.testing.assert_array_equal(by_person, first)
-        first = by_person
+        first = by_person.copy()
     assert sorted(first) == list(range(1, 501))
 
 
@@ -290,7 +291,7 @@ def test_a_panning_camera_is_compensated() -> None:
         seen = []
         for step in range(8):
             pan = 30 * (step % 2)
-            seen.append(ids(tracked.update(detections(people - [pan, 0, pan, 0]), wide[:, pan : pan + 320])))
+            seen.append(ids(tracked.update(detections(shift(people, -pan)), wide[:, pan : pan + 320])))
         return seen
 
     assert watch(camera_motion=True) == [[1, 2]] * 8
@@ -326,11 +327,7 @@ def test_every_cue_at_once_and_masks_in_another_resolution() -> None:
     tracked, image = tracker(), scenery(320, 240)
     for step in range(5):
         boxes = np.array([person(60 + 4 * step), person(200 - 4 * step)])
-        keypoints = np.concatenate(
-            [boxes[:, None, :2] + np.linspace(0.1, 0.9, 17)[:, None] * (boxes[:, 2:] - boxes[:, :2])[:, None]]
-            + [np.ones((2, 17, 1))],
-            axis=2,
-        )
+        keypoints = boxes[:, None, :2] + np.linspace(0.1, 0.9, 17)[:, None] * (boxes[:, 2:] - boxes[:, :2])[:, None]
         masks = np.zeros((2, 120, 160), bool)
         for mask, (x1, y1, x2, y2) in zip(masks, (boxes / 2).astype(int), strict=True):
             mask[y1:y2, x1:x2] = True
@@ -340,7 +337,7 @@ def test_every_cue_at_once_and_masks_in_another_resolution() -> None:
             feats=looks(0, 1),
             keypoints=keypoints,
             masks=masks,
-            next_boxes=boxes + [[4, 0, 4, 0], [-4, 0, -4, 0]],
+            next_boxes=np.concatenate([shift(boxes[:1], 4), shift(boxes[1:], -4)]),
         )
         assert ids(rows) == [1, 2]
     assert tracked.shape.grid[:, 5:-5, 2:-2].all()  # half the resolution, the same place
@@ -362,9 +359,8 @@ def test_wrong_cues(cues: dict[str, np.ndarray], message: str) -> None:
     tracked = tracker()
     good = {"feats": looks(0, 1), "keypoints": np.ones((2, 17, 3))}
     tracked.update(detections([person(50), person(150)]), **good)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(message)):
         tracked.update(detections([person(50), person(150)]), **{**good, **cues})
-    assert message in str(error.value)
     assert ids(tracked.update(detections([person(50), person(150)]), **good)) == [1, 2]
 
 

@@ -31,6 +31,11 @@ def person(x: float, y: float = 200.0, height: float = 80.0) -> list[float]:
     return [x - 0.2 * height, y - height, x + 0.2 * height, y]
 
 
+def shift(boxes: Any, x: float = 0, y: float = 0) -> NDArray[np.float64]:
+    """Boxes (N, 4) moved by x and y pixels."""
+    return np.asarray(boxes, float) + np.array([x, y, x, y])
+
+
 def looks(*who: int, width: int = 16) -> NDArray[np.float32]:
     """Embeddings (N, E) of known people; those of two people are orthogonal."""
     return np.eye(width, dtype=np.float32)[list(who)]

@@ -102,7 +102,7 @@ def unexplained(config: TrackerConfig, detections: Detections, matched_M: Rows) 
     boxes, own = detections.boxes, detections.boxes[new]
     overlap = iou(own, boxes)
     inside = intersections(own, boxes) / areas(own)[:, None]
-    explained = taken & ((overlap > config.new_max_iou) | (inside > config.new_max_inside))
-    repeated = better & (order < order[new, None]) & (overlap > config.new_max_iou)
+    standing = taken | (better & (order < order[new, None]))
+    explained = standing & ((overlap > config.new_max_iou) | (inside > config.new_max_inside))
     same = detections.cls[new, None] == detections.cls
-    return new[~(same & (explained | repeated)).any(axis=1)]
+    return new[~(same & explained).any(axis=1)]

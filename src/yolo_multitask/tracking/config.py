@@ -93,9 +93,9 @@ class TrackerConfig:
     box_weight: float = 1.0
     motion_weight: float = 0.5
     embedding_weight: float = 1.5
-    keypoint_weight: float = 0.4
-    mask_weight: float = 0.4
-    next_box_weight: float = 0.3
+    keypoint_weight: float = 0.25
+    mask_weight: float = 0.25
+    next_box_weight: float = 0.25
     box_gate: float = 0.0
     motion_gate: float = 0.13
     embedding_gate: float = 0.01

@@ -13,8 +13,9 @@ from .boxes import Array
 from .config import TrackerConfig
 from .table import Rows, Table
 
-ODDS = 0.5
+ODDS = 0.5  # of the log odds that are believed
 LEAST_VARIANCE = 1e-4
+LEAST_SPREAD = 0.25  # of the same, over the distance of the means
 OTHERS = 4  # other objects that a sighting is compared with to calibrate
 RATE, MAX_RATE = 0.02, 0.3  # of what the calibration learns from one sighting, and from one frame
 
@@ -46,11 +47,14 @@ class Calibration:
     def probability(self, similarity: Array) -> Array:
         """Probability of "the same" given a cosine similarity, for two normal distributions, rising between the means.
 
-        The log odds are halved: the errors of the sightings of a track are not independent.
+        The log odds are halved: the errors of the sightings of a track are not independent. The sightings that are
+        learnt from follow each other closely; those of an object that turned or was hidden are less alike, so that
+        the spread of the same is taken to be at least a part of the distance of the means.
         """
         value = np.clip(similarity, min(self.different, self.same), self.same)
-        odds = (value - self.different) ** 2 / self.different_variance - (value - self.same) ** 2 / self.same_variance
-        odds = odds / 2 + np.log(self.different_variance / self.same_variance) / 2
+        same_variance = max(self.same_variance, (LEAST_SPREAD * (self.same - self.different)) ** 2)
+        odds = (value - self.different) ** 2 / self.different_variance - (value - self.same) ** 2 / same_variance
+        odds = odds / 2 + np.log(self.different_variance / same_variance) / 2
         return 1 / (1 + np.exp(-np.clip(odds * ODDS, -30, 30)))
 
     def learn(self, same_M: Array, different_L: Array) -> None:

@@ -102,7 +102,7 @@ def test_samples_against_a_loop() -> None:
 
 
 def bilinear(level: torch.Tensor, x: float, y: float) -> torch.Tensor:
-    """Return the values (C,) of a map (C, H, W) at a point given as shares of its sides; cells stand for their centre."""
+    """Return the values (C,) of a map (C, H, W) at a point given as shares of its sides; a cell is at its centre."""
     _, height, width = level.shape
     column, row = min(max(x * width - 0.5, 0), width - 1), min(max(y * height - 0.5, 0), height - 1)
     left, top = int(column), int(row)
