@@ -125,7 +125,7 @@ def test_same_seed_same_data_other_seed_other_data(tiny: tuple[Path, dict[str, f
     other = digests(demo._render(tmp_path / "other", TINY, seed=4).parent)
     assert first == again
     images = [name for name in first if name.endswith(".jpg")]
-    assert len(images) == 8
+    assert len(images) == 8 + TINY.clips * TINY.clip_frames
     assert not {first[name] for name in images} & {other[name] for name in images}
     assert len({first[name] for name in images}) == len(images)  # no frame of training in validation
 
@@ -149,7 +149,7 @@ def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
         run_demo(tmp_path / "out", seed=-1, config=TINY)
 
 
-@pytest.mark.parametrize("stage", ["_train", "_validate", "_draw_clip", "_settle"])
+@pytest.mark.parametrize("stage", ["_train", "_validate", "_measure_tracks", "_draw_clip", "_settle"])
 def test_nothing_is_left_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("injected")
@@ -161,7 +161,8 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path, monkeypatch: pytest.Mon
         folder.mkdir()
         return folder / "data.yaml"
 
-    quick = {"_render": render, "_train": checkpoint, "_validate": lambda *_: {}, "_draw_pictures": lambda *_: None}
+    quick = {"_render": render, "_train": checkpoint, "_draw_pictures": lambda *_: None}
+    quick |= dict.fromkeys(("_validate", "_measure_tracks"), lambda *_: {})
     for name, stand_in in {**quick, "_draw_clip": lambda *_: None, stage: fail}.items():
         monkeypatch.setattr(demo, name, stand_in)
     threads = torch.get_num_threads()
@@ -204,6 +205,17 @@ def test_the_schedule_rises_and_falls() -> None:
     assert all(a < b for a, b in pairwise(rates[:3]))
     assert all(a > b for a, b in pairwise(rates[2:]))
     assert 0.02 <= rates[-1] < 0.05
+
+
+def test_tracks_are_measured_on_the_test_sequences(tiny: tuple[Path, dict[str, float]]) -> None:
+    out, metrics = tiny
+    header, *rows = (out / "tracking" / "tracking.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows][-1] == "COMBINED"
+    assert len(rows) == TINY.clips + 1
+    combined = dict(zip(header.split(","), rows[-1].split(","), strict=True))
+    for name in ("HOTA", "IDF1"):
+        assert float(combined[name]) == pytest.approx(metrics[f"metrics/{name}(T)"], abs=1e-4)
+    assert {p.name for p in (out / "tracking").iterdir()} == {"tracking.csv", "HOTA_curve.png"}
 
 
 def test_the_table_leaves_out_what_was_not_measured() -> None:

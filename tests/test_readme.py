@@ -47,7 +47,7 @@ def check(argv: list[str]) -> None:
         assert (command, rest) == ("checks", [])
 
 
-EXECUTED = [text for marked, text in blocks(ROOT / "README.md", "python") if marked]
+EXECUTED = [text for page in PAGES for marked, text in blocks(page, "python") if marked]
 
 
 @pytest.mark.parametrize("text", EXECUTED, ids=range(len(EXECUTED)))

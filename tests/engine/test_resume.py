@@ -69,7 +69,7 @@ def check_finished(run: Path) -> None:
     assert_finite(table)
     assert {p.name for p in (run / "weights").iterdir()} == {"best.pt", "last.pt"}
     model = MultiTaskYOLO(run / "weights" / "last.pt")
-    assert model.model.tasks == ("detect", "pose")
+    assert model.model.tasks == ("detect", "pose", "track")
     assert model.ckpt["epoch"] == -1, "finished: the optimizer is stripped"
 
 
@@ -79,7 +79,7 @@ def test_a_killed_run_leaves_whole_files(run: Path) -> None:
     checkpoint = MultiTaskYOLO(run / "weights" / "last.pt").ckpt
     assert checkpoint["epoch"] == 0
     assert checkpoint["optimizer"] is not None
-    assert checkpoint["train_args"]["tasks"] == ["detect", "pose"]
+    assert checkpoint["train_args"]["tasks"] == ["detect", "pose", "track"]
     assert checkpoint["train_args"]["pose"] == 20.0
     assert checkpoint["train_args"]["label_task"] == "segment"
 
@@ -95,8 +95,8 @@ def test_resume_from_python(run: Path, caplog: pytest.LogCaptureFixture) -> None
     check_finished(run)
     assert any("Resume ignores ['pose'" in message for message in caplog.messages), "batch may change, a gain not"
     assert rows(run)[0] == first
-    assert seen == [(1, 20.0, ["detect", "pose"], "segment")]
-    assert model.model.tasks == ("detect", "pose")
+    assert seen == [(1, 20.0, ["detect", "pose", "track"], "segment")]
+    assert model.model.tasks == ("detect", "pose", "track")
     assert model.metrics.pose.map >= 0
 
 
