@@ -26,6 +26,7 @@ COLUMNS = {"Box": "metrics/mAP50-95(B)", "Mask": "metrics/mAP50-95(M)", "Pose": 
 def main() -> None:
     """Read the arguments, train what is missing, print the table."""
     args = parse()
+    args.out /= f"{args.sequences}x{args.val_sequences}-{args.imgsz}px-{args.epochs}"  # other arguments, other results
     data = args.out / "data" / "data.yaml"
     if not data.exists():
         write_dataset(
@@ -40,7 +41,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=lambda path: Path(path).absolute(), required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sequences", type=int, default=64, help="training sequences of 16 frames")
     parser.add_argument("--val-sequences", type=int, default=64)

@@ -87,7 +87,7 @@ def normalise(overrides: Mapping[str, Any] | None, *, typed: bool = True) -> dic
         switch.
 
     Raises:
-        ValueError: If a switch is neither a bool nor unset, or `seg` is not a number.
+        ValueError: If a switch is neither a bool nor unset, a gain is not a number, or another key has a wrong value.
     """
     from ultralytics.utils import DEFAULT_CFG_DICT
 

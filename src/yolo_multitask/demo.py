@@ -1,4 +1,4 @@
-"""The demo behind `ymt demo`: render a world, train a small model on it from scratch, measure it and show what it sees.
+"""The demo behind `ymt demo`: render a world, train a small model on it from scratch, measure it and track with it.
 
 Nothing is downloaded. Everything is written to a folder that appears when the demo is through, or not at all.
 """
@@ -46,7 +46,7 @@ class DemoConfig:
     """How much is rendered and trained.
 
     Args:
-        world: What is rendered, for training, validation and clip alike.
+        world: What is rendered, for training, validation and test sequences alike.
         train_sequences: Sequences to train on.
         val_sequences: Sequences to validate on; none of them is trained on.
         frames_per_sequence: Frames of each.
@@ -111,7 +111,7 @@ TRAINING: Mapping[str, Any] = MappingProxyType(
 def run_demo(
     out: Path | str = "ymt-demo", long: bool = False, seed: int = 0, config: DemoConfig | None = None
 ) -> dict[str, float]:
-    """Render, train, validate, predict, and leave the results in a folder.
+    """Render, train, validate, predict, track, and leave the results in a folder.
 
     The folder holds the data set (`data/`), the training run (`train/`, with `weights/best.pt`), `predictions.jpg`
     (truth and prediction side by side), `tracking/` (a table and a plot of the tracks on the test sequences),

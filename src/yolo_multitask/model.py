@@ -154,7 +154,7 @@ class MultiTaskYOLO(YOLO):
         return super().train(trainer=trainer, **kwargs)
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
-        """Validate; see the host's `val`. Returns metrics with `.box`, `.seg` and `.pose`.
+        """Validate; see the host's `val`. Returns metrics with `.box`, `.seg`, `.pose` and `.track`.
 
         The data of the training is read as it was there, unless `task` or `labels` says otherwise.
         """
@@ -248,7 +248,7 @@ class MultiTaskYOLO(YOLO):
     def _refuse_multitask(self, mode: str) -> None:
         if self.task == host.TASK:
             raise NotImplementedError(
-                f"'{mode}' does not take multitask models yet; train, val and predict do, from the '.pt' file."
+                f"'{mode}' does not take multitask models yet; train, val, predict and track do, from the '.pt' file."
             )
 
     def _arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from yolo_multitask.configs import resolve_yaml
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.convert.mot import MotReport, convert_mot
 from yolo_multitask.data.labels import Labels, LabelSpec, read_labels
+from yolo_multitask.data.mot import read_seqinfo
 
 WIDTH, HEIGHT = 64, 48
 SIZE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
@@ -65,7 +66,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 def images(out: Path) -> list[str]:
     """Return the paths of the written images."""
-    return sorted(p.relative_to(out / "images").as_posix() for p in (out / "images").rglob("*.*"))
+    return sorted(p.relative_to(out / "images").as_posix() for p in (out / "images").rglob("*.jpg"))
 
 
 LINES = [
@@ -120,6 +121,32 @@ def test_every_line(tmp_path: Path) -> None:
         "a", "train", 3, 4, 3,
     )  # fmt: skip
     assert report.remarks == []
+
+
+def test_the_frame_rate_stays_with_the_images(tmp_path: Path) -> None:
+    """Each split's part of a sequence says its frame rate; the host does not take the file for an image."""
+    from types import SimpleNamespace
+
+    from ultralytics.data.base import BaseDataset
+
+    from yolo_multitask.engine.track import frame_rate
+
+    source = tmp_path / "MOT"
+    write_sequence(source / "train" / "a", walk(1), info="frameRate=12.5")
+    write_sequence(source / "train" / "b", walk(2), info=None)
+    out = tmp_path / "out"
+    convert_mot(source, out, val_half=True)
+    for split, count in (("train", 3), ("val", 1)):
+        folder = out / "images" / split
+        info = read_seqinfo(folder / "a" / "seqinfo.ini")
+        assert (info.name, info.frames, info.frame_rate, info.length) == ("a", ".", 12.5, count)
+        assert not (folder / "b" / "seqinfo.ini").exists()
+        loader = SimpleNamespace(mode="image")
+        for name, rate in (("a", 12.5), ("b", 30)):
+            assert frame_rate(loader, 0, str(next((folder / name).glob("*.jpg")))) == rate
+        listed = BaseDataset.get_img_files(SimpleNamespace(prefix="", fraction=1.0), str(folder))
+        assert len(listed) == 2 * count
+        assert {Path(file).suffix for file in listed} == {".jpg"}
 
 
 def test_min_visibility(tmp_path: Path) -> None:

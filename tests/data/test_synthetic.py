@@ -252,7 +252,7 @@ def test_seeds_of_splits_never_meet():
     with pytest.raises(ValueError, match="found -1"):
         sequence_seeds("val", 1, -1)
     with pytest.raises(ValueError, match="count"):
-        sequence_seeds("val", 500_001)
+        sequence_seeds("val", 250_001)
 
 
 def test_written_data_set_reads_back(tmp_path):

@@ -182,3 +182,10 @@ def test_tables_and_plots_work(as_numpy: bool) -> None:
     assert drawn.shape == (H, W, 3)
     assert drawn.any()
     assert "person" in result.verbose()
+
+
+def test_plots_on_a_tensor() -> None:
+    image = np.full((H, W, 3), 50, np.uint8)
+    for tracked in (True, False):
+        result = make(tracked=tracked)
+        np.testing.assert_array_equal(result.plot(img=torch.from_numpy(image)), result.plot(img=image))

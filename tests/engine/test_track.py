@@ -131,6 +131,7 @@ def test_the_learned_embedding_is_the_appearance(
         given.clear()
         scene.frame = 0
         model.track(clip, tracker=name, **BASE)
+        assert len(given) == FRAMES
         for frame, (tracker, feats) in enumerate(given):
             if name in WITH_REID:
                 np.testing.assert_array_equal(feats, np.eye(8)[order(frame)])
@@ -308,7 +309,7 @@ def test_a_folder_of_images_is_a_sequence(model: MultiTaskYOLO, scene: Scene, tm
     """The host starts anew at every image, as each has its own path."""
     for name in ("one", "two"):
         write_frames(tmp_path / name, 4)
-    (tmp_path / "seqinfo.ini").write_text("[Sequence]\nframeRate=10\n")
+        (tmp_path / name / "seqinfo.ini").write_text("[Sequence]\nframeRate=10\n")
     results = model.track(tmp_path / "*" / "*.png", tracker=tracker, **BASE)
     assert [Path(r.path).parent.name for r in results] == ["one"] * 4 + ["two"] * 4
     assert [r.trails.data.shape[1] for r in results] == [1, 2, 3, 4] * 2
@@ -439,10 +440,14 @@ def test_files_that_are_no_trackers(model: MultiTaskYOLO, clip: Path, tmp_path: 
     for text, message in {
         "tracker_type: sort": "expected 'tracker_type', one of .*bytetrack.*, found 'sort'",
         "": "expected 'tracker_type'",
+        "tracker_type: [bytetrack]": r"expected 'tracker_type', one of .*bytetrack.*, found \['bytetrack'\]",
     }.items():
         file.write_text(text)
         with pytest.raises(ValueError, match=f"mine.yaml: {message}"):
             model.track(clip, tracker=str(file), **BASE)
+    file.write_text("- bytetrack")
+    with pytest.raises(ValueError, match=r"mine.yaml' is not a valid YAML mapping"):
+        model.track(clip, tracker=str(file), **BASE)
 
 
 def test_a_model_without_boxes(clip: Path) -> None:
@@ -470,6 +475,11 @@ def test_sequences_and_frame_rates(tmp_path: Path) -> None:
     assert frame_rate(images, 0, image) == 30
     (tmp_path / "MOT17-99" / "seqinfo.ini").write_text("[Sequence]\nname=MOT17-99\nframeRate=14\nimDir=img1\n")
     assert frame_rate(images, 0, image) == 14
+    (folder / "seqinfo.ini").write_text("[Sequence]\nframeRate=7\n")
+    assert frame_rate(images, 0, image) == 7, "the nearest one counts"
+    (tmp_path / "seqinfo.ini").write_text("[Sequence]\nframeRate=3\n")
+    other = write_frames(tmp_path / "frames", 1)
+    assert frame_rate(images, 0, str(other / "000001.png")) == 30, "only img1 has its seqinfo.ini beside it"
     assert frame_rate(SimpleNamespace(mode="video", fps=12.5), 0, "a.mp4") == 12.5
     assert frame_rate(SimpleNamespace(mode="video", fps=float("nan")), 0, "a.mp4") == 30
     assert frame_rate(SimpleNamespace(mode="stream", fps=[10, 25]), 1, "b") == 25
@@ -508,6 +518,7 @@ def test_multicue_is_given_every_cue_and_the_frame_rate(
     file.write_text("tracker_type: multicue\nmask_weight: 0\n")
     calls.clear()
     model.track(clip, tracker=str(file), **BASE)
+    assert calls
     assert all("masks" not in cues for _, _, cues in calls)
     file.write_text("tracker_type: multicue\nmask_wait: 0\n")
     with pytest.raises(ValueError, match=r"mine.yaml: unknown key 'mask_wait' .* nearest is 'mask_weight'"):

@@ -101,7 +101,7 @@ def files_of_epochs(model: MultiTaskYOLO) -> list[list[str]]:
     return seen
 
 
-class InterruptedError(Exception):
+class CrashError(Exception):
     """Ends a run as a crash would."""
 
 
@@ -111,10 +111,10 @@ def interrupted(model: Any, data: Path, folder: Path, **kwargs: Any) -> Path:
 
     def crash(trainer: Any) -> None:
         if trainer.epoch == 1:
-            raise InterruptedError
+            raise CrashError
 
     model.add_callback("on_train_epoch_start", crash)
-    with pytest.raises(InterruptedError):
+    with pytest.raises(CrashError):
         train(model, data, folder, **{**kwargs, "epochs": 2})
     return folder / "weights" / "last.pt"
 
@@ -136,7 +136,7 @@ def test_unset_follows_the_ids_and_a_switch_goes_first(
     ids: bool, given: dict[str, bool], on: bool, world: Path, stills: Path, tiny: Path, tmp_path: Path
 ) -> None:
     trainer = ready(tiny, world if ids else stills, tmp_path, **given)
-    assert trainer.args.tasks == ["detect", "track"] if on else ["detect"]
+    assert trainer.args.tasks == (["detect", "track"] if on else ["detect"])
     assert trainer.model.tasks == tuple(trainer.args.tasks)
     assert isinstance(trainer.train_loader.sampler, PairSampler) is on
     assert not isinstance(trainer.test_loader.sampler, PairSampler)
@@ -388,6 +388,16 @@ def test_a_frozen_run_can_be_resumed(finished: Path, world: Path, tmp_path: Path
 def test_a_switched_off_branch_is_left_out_of_the_finished_model(finished: Path, world: Path, tmp_path: Path) -> None:
     trainer = ready(finished, world, tmp_path, **FREEZE, segment=False)
     assert trainer.model.tasks == ("detect", "pose", "track")
+
+
+def test_the_best_checkpoint_is_that_of_the_best_embedding(
+    frozen: Path, finished: Path, stills: Path, tmp_path: Path
+) -> None:
+    measured = torch.load(frozen / "weights" / "last.pt", weights_only=False)["train_metrics"]
+    assert measured["fitness"] == pytest.approx(measured["metrics/AssA(T)"])
+    train(finished, stills, tmp_path / "run", freeze="trunk", track=True)
+    measured = torch.load(tmp_path / "run" / "weights" / "last.pt", weights_only=False)["train_metrics"]
+    assert measured["fitness"] == pytest.approx(1 / (1 + measured["val/reid_loss"]), rel=1e-4)
 
 
 @pytest.mark.parametrize("freeze", ["head", "", "22"])

@@ -323,6 +323,43 @@ def test_embeddings_take_the_place_of_colours() -> None:
     assert tracked.appearance.table.mean.shape == (1, 16)
 
 
+@pytest.mark.parametrize("with_feats", [True, False])
+def test_looks_of_weight_zero_are_not_learned(with_feats: bool) -> None:
+    tracked = tracker(embedding_weight=0.0)
+    for _ in range(3):
+        assert ids(tracked.update(detections([person(50)]), scenery(), feats=looks(0) if with_feats else None)) == [1]
+    assert tracked.appearance.table.mean.shape == (1, 0)
+    assert not tracked.appearance.table.sightings.any()
+
+
+@pytest.mark.parametrize("channels", [None, 1, 4])
+def test_pictures_of_other_channels(channels: int | None) -> None:
+    """Gray is as gray in three channels, and what follows BGR counts for nothing."""
+    gray = scenery()[..., 0]
+    bgr = np.repeat(gray[..., None], 3, axis=2)
+    image = {None: gray, 1: gray[..., None], 4: np.dstack([bgr, 255 - gray])}[channels]
+    one, other = tracker(), tracker()
+    for step in range(4):
+        found = detections([person(60 + 4 * step), person(250)])
+        cut = 10 * (step % 2)
+        np.testing.assert_array_equal(one.update(found, image[:, cut:]), other.update(found, bgr[:, cut:]))
+    np.testing.assert_array_equal(one.appearance.table.mean, other.appearance.table.mean)
+
+
+def test_the_size_of_the_picture_is_that_of_the_detections_without_a_picture() -> None:
+    tracked = {True: tracker(), False: tracker()}
+    boxes = np.array([person(60), person(200)])
+    masks = np.zeros((2, 120, 160), bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, (boxes / 2).astype(int), strict=True):
+        mask[y1:y2, x1:x2] = True
+    found = Namespace(xyxy=boxes, conf=np.full(2, 0.9), cls=np.zeros(2), orig_shape=(240, 320))
+    for with_image, each in tracked.items():
+        each.update(found, scenery(320, 240) if with_image else None, masks=masks)
+        assert each._size.tolist() == [320, 240]
+    np.testing.assert_array_equal(tracked[False].shape.grid, tracked[True].shape.grid)
+    assert tracked[False].shape.grid[:, 5:-5, 2:-2].all()
+
+
 def test_every_cue_at_once_and_masks_in_another_resolution() -> None:
     tracked, image = tracker(), scenery(320, 240)
     for step in range(5):

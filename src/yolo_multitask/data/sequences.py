@@ -239,7 +239,7 @@ def build_pair_dataloader(
 
 def _natural(path: str) -> tuple[list[str | int], str]:
     """Return a sort key that orders the numbers in a path by value, and equal ones by spelling."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path)], path
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", path))], path
 
 
 def _seen_once(cls: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from ultralytics.engine.results import BaseTensor
 from ultralytics.engine.results import Results as HostResults
@@ -108,6 +109,8 @@ class TrackedResults(HostResults):
                 class.
         """
         given = inspect.signature(super().plot).bind(*args, **kwargs).arguments
+        if isinstance(given.get("img"), torch.Tensor):
+            given["img"] = given["img"].cpu().numpy()
         boxes = self.boxes if self.obb is None else self.obb
         if boxes is None or not boxes.is_track:
             return super().plot(**given)

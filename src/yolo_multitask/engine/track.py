@@ -256,10 +256,13 @@ def frame_rate(dataset: Any, i: int, path: str) -> float:
     Args:
         dataset: The host's loader.
         i: Index of the image in its batch.
-        path: Path of the result. Beside a folder of images, `seqinfo.ini` may say it, as in MOTChallenge.
+        path: Path of the result. Among images `seqinfo.ini` may say it, or beside their folder if that is called
+            `img1`, as in MOTChallenge.
     """
     if dataset.mode == "image":
-        info = Path(path).parent.parent / "seqinfo.ini"
+        info = Path(path).with_name("seqinfo.ini")
+        if not info.is_file() and info.parent.name == "img1":
+            info = info.parent.with_name("seqinfo.ini")
         rate = read_seqinfo(info).frame_rate if Path(path).is_file() and info.is_file() else None
     else:
         rate = dataset.fps[i] if isinstance(dataset.fps, list) else dataset.fps

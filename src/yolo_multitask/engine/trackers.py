@@ -168,7 +168,7 @@ def read_tracker(name: str | Path) -> tuple[Path, dict[str, Any]]:
     path = Path(found)
     values = YAML.load(path)
     kind = values.get("tracker_type")
-    if kind not in host.tracker_classes():
+    if not isinstance(kind, str) or kind not in host.tracker_classes():
         raise ValueError(
             f"{path}: expected 'tracker_type', one of {', '.join(host.tracker_classes())}, found {kind!r}."
         )

@@ -45,6 +45,7 @@ class MultiTaskTrainer(DetectionTrainer):
     """
 
     model: Any
+    best_fitness: float | None
     last: Path
     best: Path
 
@@ -258,6 +259,18 @@ class MultiTaskTrainer(DetectionTrainer):
         if self._teachers:
             model = unwrap_model(self.model)
             model.criterion = MultiTaskLoss(model, {k: v.to(self.device) for k, v in self._teachers.items()})
+
+    def validate(self) -> tuple[dict[str, Any] | None, float | None]:
+        """Validate; with `freeze=trunk` fitness follows the embedding, as the precision of the others cannot change:
+        AssA where the data has sequences, else the embedding loss.
+        """
+        best = self.best_fitness
+        metrics, fitness = super().validate()
+        if not self._trunk_frozen or metrics is None:
+            return metrics, fitness
+        fitness = float(metrics.get("metrics/AssA(T)", 1 / (1 + metrics["val/reid_loss"])))
+        self.best_fitness = fitness if best is None else max(best, fitness)
+        return metrics, fitness
 
     def optimizer_step(self) -> None:
         """Take a step; with `freeze=trunk`, undo what averaging does to the last bit of weights that do not change."""

@@ -37,7 +37,7 @@ class PoseLoss:
         fg = assigned.labelled(batch["has_keypoints"]) if "keypoints" in batch else torch.zeros_like(assigned.fg_BA)
         counts = dict.fromkeys(("pose_loss", "kobj_loss"), int(fg.sum()))
         if not fg.any():
-            zero = kpts.sum() * 0.0
+            zero = (kpts * 0.0).sum()
             return {"pose_loss": zero, "kobj_loss": zero.clone()}, counts
         target = batch["keypoints"].to(kpts.device).float()
         location, visibility = keypoint_losses(

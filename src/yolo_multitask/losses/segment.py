@@ -30,7 +30,7 @@ class SegmentLoss:
         fg = assigned.labelled(batch["has_mask"]) if "masks" in batch else torch.zeros_like(assigned.fg_BA)
         counts = {"seg_loss": int(fg.sum())}
         if not fg.any():
-            return {"seg_loss": (coefficients.sum() + proto.sum()) * 0.0}, counts
+            return {"seg_loss": (coefficients * 0.0).sum() + (proto * 0.0).sum()}, counts
         masks = batch["masks"].to(proto.device)
         loss = mask_loss(coefficients, proto, masks, fg, assigned, overlap=self.overlap)
         return {"seg_loss": loss * self.gain}, counts

@@ -58,8 +58,12 @@ class TrackLoss:
         fg_BA = assigned.labelled(batch["instance"] >= 0)
         if not fg_BA.any():
             return unused, 0
-        with torch.no_grad():  # where the embedding is read is not learned from it
-            boxes_BA4 = host.decode_boxes(self.head, raw)[:, :4].transpose(1, 2) / assigned.imgsz_2[[1, 0, 1, 0]]
+        # where the embedding is read is not learned from it; half precision would put the box pixels off
+        dtype = self.branch.project.weight.dtype
+        single: dict[str, Any] = {k: raw[k].detach().to(dtype) for k in ("boxes", "scores")}
+        single["feats"] = [x.to(dtype) for x in raw["feats"]]
+        with torch.no_grad(), torch.autocast(fg_BA.device.type, enabled=False):
+            boxes_BA4 = host.decode_boxes(self.head, single)[:, :4].transpose(1, 2) / assigned.imgsz_2[[1, 0, 1, 0]]
         image_P = fg_BA.nonzero(as_tuple=True)[0]
         embed_PE = self.branch.embed(raw["appearance"], boxes_BA4[fg_BA], image_P)
         pairs = {k: batch[k].to(embed_PE.device).flatten() for k in _PAIR_KEYS}
@@ -69,7 +73,7 @@ class TrackLoss:
 
 def zero_of(values: torch.Tensor) -> torch.Tensor:
     """Return a zero that is connected to `values` in the graph."""
-    return values.sum() * 0.0
+    return (values * 0.0).sum()  # in this order: the sum itself may overflow in half precision
 
 
 def pair_relations(pairs: dict[str, torch.Tensor], views_V: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

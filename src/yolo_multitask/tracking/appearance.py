@@ -38,11 +38,13 @@ class Appearance:
             img: (H, W, 3) BGR uint8, if there is one.
 
         Returns:
-            The detections, with colours as embeddings where these are used.
+            The detections, with colours as embeddings where these are used; without any where looks have no weight.
 
         Raises:
             ValueError: Embeddings have another length than before.
         """
+        if self._config.embedding_weight == 0:
+            return replace(detections, embeddings=None)
         if detections.embeddings is not None:
             self._choose(EMBEDDINGS)
             self.table.fit(detections.embeddings.shape[1])

@@ -58,6 +58,12 @@ class Camera:
         return None if np.abs(corners @ affine.T - corners[:, :2]).max() < STILL else affine
 
 
+def as_bgr(image: NDArray[Any]) -> NDArray[Any]:
+    """Picture (H, W, 3) of one of any channels (H, W) or (H, W, C): gray is repeated, what follows BGR is cut off."""
+    image = image[..., None] if image.ndim == 2 else image
+    return np.repeat(image[..., :1], 3, axis=2) if image.shape[2] < 3 else np.ascontiguousarray(image[..., :3])
+
+
 def _fit(last: NDArray[np.uint8], now: NDArray[np.uint8], boxes_D4: Array) -> Array | None:
     """Affine map (2, 3) of `last` to `now`, or None where too few corners agree."""
     background = np.full(last.shape, 255, np.uint8)

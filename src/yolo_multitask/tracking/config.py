@@ -36,7 +36,7 @@ class TrackerConfig:
         memory: A lost track whose looks are known can be recognised for this many seconds.
         box_weight: Weight of the overlap with the expected box.
         motion_weight: Weight of the distance to the expected centre.
-        embedding_weight: Weight of the looks.
+        embedding_weight: Weight of the looks; with 0 neither embeddings nor colours are used, also not for revival.
         keypoint_weight: Weight of the keypoint similarity.
         mask_weight: Weight of the mask overlap.
         next_box_weight: Weight of the overlap with the box that the network expected.

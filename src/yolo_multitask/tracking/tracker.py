@@ -15,7 +15,7 @@ from .appearance import Appearance
 from .association import allowed, assign, combine, detection_limits, track_limits, unexplained
 from .book import Book, State
 from .boxes import Array, hidden_shares, to_xyxy
-from .camera import Camera
+from .camera import Camera, as_bgr
 from .config import TrackerConfig, as_config
 from .detections import Detections, read_detections
 from .motion import Motion
@@ -83,12 +83,13 @@ class MultiCueTracker:
         out, with one warning a tracker.
 
         Args:
-            det: N detections with `.xyxy`, `.conf` and `.cls`, as Ultralytics' `Boxes` in numpy.
-            img: (H, W, 3) BGR uint8; without it the camera is taken to stand still.
+            det: N detections with `.xyxy`, `.conf` and `.cls`, as Ultralytics' `Boxes` in numpy; its `.orig_shape`
+                (H, W), if there is one, is the size of the picture where `img` is not given.
+            img: (H, W, 3) BGR or (H, W) gray uint8; without it the camera is taken to stand still.
             feats: (N, E) embeddings.
             keypoints: (N, K, 2 or 3), the third value a confidence.
-            masks: (N, h, w) over the whole picture, non-zero on the object; in the resolution of `img`, if that is
-                given, or another one.
+            masks: (N, h, w) over the whole picture, non-zero on the object; in any resolution, where the size of the
+                picture is known, else in its own.
             next_boxes: (N, 4) corners of the box in the next frame; NaN where unknown.
 
         Returns:
@@ -98,6 +99,9 @@ class MultiCueTracker:
         Raises:
             ValueError: A cue does not fit the detections, or what was given before.
         """
+        img = None if img is None else as_bgr(img)
+        shape = getattr(det, "orig_shape", None) if img is None else img.shape
+        picture = None if shape is None else (int(shape[1]), int(shape[0]))
         detections, broken = read_detections(
             det,
             low_score=self.config.low_score,
@@ -105,7 +109,7 @@ class MultiCueTracker:
             keypoints=keypoints,
             masks=masks,
             next_boxes=next_boxes,
-            picture=None if img is None else (img.shape[1], img.shape[0]),
+            picture=picture,
         )
         if broken and not self._warned:
             self._warned = True
@@ -113,7 +117,7 @@ class MultiCueTracker:
         detections = self.appearance.attend(detections, img)
         self.pose.fit(detections)
         self.frame += 1
-        self._see_picture(detections, img)
+        self._see_picture(detections, img, picture)
         self.motion.predict(self.frame - self.book.last > 1)
         matched_T = self._associate(detections)
         self._update(detections, matched_T)
@@ -123,13 +127,13 @@ class MultiCueTracker:
         self._retire(matched_T)
         return rows
 
-    def _see_picture(self, detections: Detections, img: NDArray[Any] | None) -> None:
-        """Learn the size of the picture and undo the motion of the camera."""
-        if img is None:
+    def _see_picture(self, detections: Detections, img: NDArray[Any] | None, picture: tuple[int, int] | None) -> None:
+        """Learn the size (width, height) of the picture and undo the motion of the camera."""
+        if picture is None:
             self._size = np.maximum(self._size, detections.boxes[:, 2:].max(axis=0, initial=0.0))
-            return
-        self._size = np.array([img.shape[1], img.shape[0]], dtype=float)
-        if not self.config.camera_motion:
+        else:
+            self._size = np.array(picture, dtype=float)
+        if img is None or not self.config.camera_motion:
             return
         affine = self._camera.motion(img, detections.boxes)
         if affine is not None:

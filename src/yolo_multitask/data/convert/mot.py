@@ -80,7 +80,8 @@ def convert_mot(
     """Convert MOTChallenge sequences (MOT15, MOT16, MOT17, MOT20, DanceTrack) to a multitask data set with ``#id``.
 
     Writes ``out/images/<split>/<sequence>/000001.jpg``, ``out/labels/<split>/<sequence>/000001.txt`` and
-    ``out/data.yaml``, whole or not at all. A second call with another split adds that split to the same data set.
+    ``out/data.yaml``, whole or not at all; a sequence with a frame rate also gets a ``seqinfo.ini`` among its images,
+    from which ``track`` takes it. A second call with another split adds that split to the same data set.
 
     The images that are there decide which frames are written. Frames before the first and after the last that
     ``gt.txt`` names are not annotated and left out; those without a line in between are background.
@@ -241,6 +242,9 @@ def _convert(
         place = Path(split, sequence.name, f"{number:06d}")
         place_image(image, stage / "images" / f"{place}{image.suffix}", copy)
         write_labels(stage / "labels" / f"{place}.txt", labels, SPEC)
+    if sequence.info.frame_rate is not None:
+        file = stage / "images" / split / sequence.name / "seqinfo.ini"
+        file.write_text(_seqinfo_text(sequence.name, sequence.info.frame_rate, len(here)), encoding="utf-8")
     return SequenceReport(
         name=sequence.name,
         split=split,
@@ -248,6 +252,11 @@ def _convert(
         instances=report.instances - instances,
         identities=len(ids),
     )
+
+
+def _seqinfo_text(name: str, frame_rate: float, length: int) -> str:
+    """Return the ``seqinfo.ini`` of written images, beside which it stands."""
+    return f"[Sequence]\nname={name}\nimDir=.\nframeRate={frame_rate:.9g}\nseqLength={length}\n"
 
 
 def _count(report: SplitReport, labels: Labels) -> None:

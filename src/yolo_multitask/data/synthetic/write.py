@@ -20,9 +20,8 @@ from ..labels import Labels, LabelSpec, write_labels
 from .render import Frame, World
 from .world import FLIP_IDX, KEYPOINT_NAMES, WorldConfig
 
-SPLITS = ("train", "val", "test")
 SEEDS_PER_SET = 1_000_000  # sequence seeds that belong to one data set seed
-SEEDS_PER_SPLIT = SEEDS_PER_SET // len(SPLITS)
+SEED_RANGES = {"train": (0, 500_000), "val": (500_000, 750_000), "test": (750_000, SEEDS_PER_SET)}  # of them
 ENCODINGS: dict[str, tuple[int, ...]] = {"jpg": (cv2.IMWRITE_JPEG_QUALITY, 95), "png": (cv2.IMWRITE_PNG_COMPRESSION, 1)}
 CODECS: dict[str, str] = {".avi": "MJPG", ".mp4": "mp4v"}
 
@@ -38,14 +37,15 @@ def sequence_seeds(split: str, count: int, seed: int = 0) -> range:
     Raises:
         ValueError: an unknown split, a negative seed or a count that does not fit.
     """
-    if split not in SPLITS:
-        raise ValueError(f"sequence_seeds: expected a split of {', '.join(SPLITS)}, found {split!r}")
-    if seed < 0 or not 0 <= count <= SEEDS_PER_SPLIT:
+    if split not in SEED_RANGES:
+        raise ValueError(f"sequence_seeds: expected a split of {', '.join(SEED_RANGES)}, found {split!r}")
+    first, end = SEED_RANGES[split]
+    if seed < 0 or not 0 <= count <= end - first:
         raise ValueError(
-            f"sequence_seeds: expected a seed of 0 or above and a count from 0 to {SEEDS_PER_SPLIT}, "
+            f"sequence_seeds: expected a seed of 0 or above and a count from 0 to {end - first}, "
             f"found {seed} and {count}"
         )
-    start = seed * SEEDS_PER_SET + SPLITS.index(split) * SEEDS_PER_SPLIT
+    start = seed * SEEDS_PER_SET + first
     return range(start, start + count)
 
 

@@ -23,6 +23,7 @@ ROWS, COLUMNS = 6, 3  # points in a box
 WIDTH = 32  # channels at a point
 HIDDEN_POINTS = 0.3  # share of the points that training hides, as another person in front would
 BOX = 4  # values of a box
+MAX_GROWTH = 4.0  # log of how much a side may grow until the next frame; beyond, half precision would overflow
 
 
 class TrackBranch(Branch):
@@ -78,8 +79,12 @@ class TrackBranch(Branch):
         offsets_P2 = torch.stack((across.repeat(ROWS), down.repeat_interleave(COLUMNS)), 1).to(boxes_BN4.dtype)
         points_BNP2 = boxes_BN4[:, :, None, :2] + offsets_P2 * boxes_BN4[:, :, None, 2:]
         grid = points_BNP2 * 2 - 1
-        maps = [F.grid_sample(x, grid.to(x.dtype), padding_mode="border", align_corners=False) for x in appearance]
-        return torch.stack(maps).sum(0).permute(0, 2, 1, 3)
+        total: torch.Tensor | None = None
+        for x in appearance:  # one at a time: for all anchors of a large picture each is tens of megabytes
+            here = F.grid_sample(x, grid.to(x.dtype), padding_mode="border", align_corners=False)
+            total = here if total is None else total + here
+        assert total is not None
+        return total.permute(0, 2, 1, 3)
 
     def describe(self, samples_NCP: torch.Tensor) -> torch.Tensor:
         """Return the L2-normalised embeddings (N, E) of boxes from what `sample` found in each, (N, WIDTH, P)."""
@@ -115,7 +120,7 @@ class TrackBranch(Branch):
             return embed
         centre, size = boxes.chunk(2, 1)
         shift, growth = raw["next"].chunk(2, 1)
-        centre, half = centre + shift * size, size * growth.exp() / 2
+        centre, half = centre + shift * size, size * growth.clamp(-MAX_GROWTH, MAX_GROWTH).exp() / 2
         return torch.cat((embed, centre - half, centre + half), 1)
 
 
