@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when numpy is imported: one core
 
 import numpy as np
-from timing import load_average, progress, write_json
+from timing import load_average, positive, progress, write_json
 
 from yolo_multitask.tracking import MultiCueTracker
 
@@ -46,17 +46,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--cues", nargs="*", choices=CUES, help="one set of cues next to the boxes (default: three sets)")
     add("--json", type=Path, help="file to write all figures to (default: none)")
     return parser.parse_args(argv)
-
-
-def positive(text: str) -> int:
-    """Return `text` as an integer of at least 1.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got '{text}'")
-    return int(text)
 
 
 def scene(people: int, frames: int) -> Iterator[tuple[Det, dict[str, Any]]]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from timing import Comparison, alternate, available_cores, load_average, machine, progress, write_json
+from timing import Comparison, alternate, available_cores, load_average, machine, positive, progress, write_json
 
 COMPARED = ("segment", "pose")  # branches of the one network: what the two networks give
 KEPT, CANDIDATES = 20, 200  # detections of a random network, and the anchors that enter its NMS
@@ -65,17 +65,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.weights and args.nc:
         parser.error("--nc cannot be combined with --weights: the checkpoints say how many classes they have.")
     return args
-
-
-def positive(text: str) -> int:
-    """Return `text` as an integer of at least 1.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got '{text}'")
-    return int(text)
 
 
 def check_models(args: argparse.Namespace) -> None:

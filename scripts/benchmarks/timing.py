@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -123,3 +124,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def progress(text: str) -> None:
     """Write a line to stderr, so that stdout holds the result alone."""
     print(text, file=sys.stderr, flush=True)
+
+
+def positive(text: str) -> int:
+    """Return `text` as an integer of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got '{text}'")
+    return int(text)

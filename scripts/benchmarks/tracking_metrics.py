@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from timing import alternate, load_average, machine, progress, write_json
+from timing import alternate, load_average, machine, positive, progress, write_json
 
 from yolo_multitask.metrics.tracking import SequenceAccumulator, TrackingResult, box_similarity
 
@@ -38,17 +38,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=positive, default=1, help="of the random numbers (default: %(default)s)")
     add("--json", type=Path, help="file to write all figures to (default: none)")
     return parser.parse_args(argv)
-
-
-def positive(text: str) -> int:
-    """Return `text` as an integer of at least 1.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got '{text}'")
-    return int(text)
 
 
 def sequence(frames: int, objects: int, seed: int) -> list[Frame]:

@@ -66,7 +66,7 @@ class Sequences:
         args = SimpleNamespace(tracker=tracker, model=model, task=TASK)
         no_features = SimpleNamespace(format="")  # nobody asks the model for appearance where there are embeddings
         self._factory = TrackerFactory(SimpleNamespace(args=args, device=device, model=no_features), embedded=True)
-        config = getattr(self._factory.start(30.0), "config", None)  # of `multicue`; a host tracker may want all images
+        config = self._factory.config if self._factory.kind == "multicue" else None  # another may want all images
         self._images = images and (config is None or config.camera_motion)
         weights = {} if config is None else {"segment": config.mask_weight, "pose": config.keypoint_weight}
         self.cues = tuple(task for task, weight in weights.items() if weight > 0)

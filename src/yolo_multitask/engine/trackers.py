@@ -68,6 +68,7 @@ class TrackerFactory:
     Attributes:
         kind: `tracker_type` of the YAML.
         appearance: Whether a host tracker takes what `update` calls `feats`.
+        config: A `TrackerConfig` of `multicue`, or the namespace that a host tracker takes.
     """
 
     def __init__(self, predictor: Any, embedded: bool) -> None:
@@ -84,7 +85,7 @@ class TrackerFactory:
         """
         self._path, values = read_tracker(predictor.args.tracker)
         self.kind: str = values["tracker_type"]
-        self._config: Any = None
+        self.config: Any = None
         self.appearance = False
         host.collect_features(predictor, False)
         host.restore_postprocess(predictor)
@@ -94,7 +95,7 @@ class TrackerFactory:
                     f"tracker={self._path.name} tracks upright boxes, but '{predictor.args.model}' is an obb model; "
                     "use one of Ultralytics' trackers, such as tracker=botsort.yaml."
                 )
-            self._config = load_config(self._path)
+            self.config = load_config(self._path)
             return
         if embedded and "with_reid" in values and self._path.resolve() == _shipped(self.kind):
             values |= {"with_reid": True, "model": "auto"}
@@ -105,7 +106,7 @@ class TrackerFactory:
                 f"'{predictor.args.model}' gives none (it is exported, end-to-end, or of another architecture). Use a "
                 "multitask model with the track task, name a ReID network under 'model:', or set 'with_reid: False'."
             )
-        self._config = IterableSimpleNamespace(**{**values, "device": predictor.device})
+        self.config = IterableSimpleNamespace(**{**values, "device": predictor.device})
         self._recover(predictor)
 
     def _recover(self, predictor: Any) -> None:
@@ -129,9 +130,9 @@ class TrackerFactory:
             last: The tracker of the source before it; used again where it does not depend on the frame rate.
         """
         if self.kind == "multicue":
-            return MultiCueTracker(self._config, frame_rate=frame_rate)
+            return MultiCueTracker(self.config, frame_rate=frame_rate)
         if last is None:
-            return HostTracker(host.tracker_classes()[self.kind](args=self._config))
+            return HostTracker(host.tracker_classes()[self.kind](args=self.config))
         last.reset()
         return last
 
@@ -139,7 +140,7 @@ class TrackerFactory:
         """Return what `update` takes beyond the detections and the image, for each result of the batch."""
         results: Sequence[Any] = predictor.results
         if self.kind == "multicue":
-            return [_cues(result, self._config.weights) for result in results]
+            return [_cues(result, self.config.weights) for result in results]
         recovered = getattr(host.tracker_classes()[self.kind], "compute_frame_extras", lambda _: None)(predictor)
         inputs = [{"feats": _appearance(result) if self.appearance else None} for result in results]
         for i, dropped in enumerate(recovered or ()):
