@@ -229,6 +229,13 @@ def placed(report: MotReport) -> set[tuple[str, str, int]]:
 MOT17 = [f"MOT17-{n:02d}-{d}" for n in (2, 4) for d in ("DPM", "FRCNN", "SDP")]
 
 
+def test_a_split_in_numbered_folders(tmp_path: Path) -> None:
+    """DanceTrack's train set comes as two archives."""
+    source = benchmark(tmp_path / "DanceTrack", train1=["dancetrack0001"], train2=["dancetrack0002"], val=["d3"])
+    report = convert_mot(source, tmp_path / "out")
+    assert placed(report) == {("train", "dancetrack0001", 4), ("train", "dancetrack0002", 4), ("val", "d3", 4)}
+
+
 def test_mot17_one_copy_and_halves(tmp_path: Path) -> None:
     source = benchmark(tmp_path / "MOT17", train=MOT17, test=["MOT17-01-DPM"])
     report = convert_mot(source, tmp_path / "out", val_half=True)

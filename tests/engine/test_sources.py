@@ -17,6 +17,7 @@ from support.training import SIZE, random_model
 from yolo_multitask import MultiTaskYOLO, Results
 from yolo_multitask.data.labels import LabelSpec, read_labels
 from yolo_multitask.data.synthetic import WorldConfig, write_clip
+from yolo_multitask.engine import sources as sources_module
 
 NC, KPT, FRAMES = 3, (5, 3), 5
 SPEC = LabelSpec(nc=NC, kpt_shape=KPT, polygons=True)
@@ -119,6 +120,22 @@ def test_video(model: MultiTaskYOLO, clip: Path, tmp_path: Path) -> None:
     video.release()
     assert len(model.predict(clip, vid_stride=2, **BASE)) == FRAMES // 2
     assert len(model.predict(clip, batch=2, **BASE)) == FRAMES
+
+
+def test_videos_of_a_list_are_downloaded_as_one_is(
+    model: MultiTaskYOLO, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to a video file is no stream, in a list as elsewhere."""
+    asked: list[str] = []
+
+    def check_file(name: str) -> str:
+        asked.append(name)
+        return str(clip)
+
+    monkeypatch.setattr(sources_module, "check_file", check_file)
+    results = model.track(["https://example.com/a/clip.mp4", str(clip)], **BASE)
+    assert asked == ["https://example.com/a/clip.mp4"]
+    assert len(results) == 2 * FRAMES
 
 
 def test_stream_is_a_generator(model: MultiTaskYOLO, clip: Path, folder: Path) -> None:

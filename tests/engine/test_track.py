@@ -263,6 +263,24 @@ def test_persist(model: MultiTaskYOLO, scene: Scene) -> None:
     assert sorted(ids(result)) == [1, 2, 3]
 
 
+def test_another_tracker_starts_anew_in_spite_of_persist(model: MultiTaskYOLO, scene: Scene) -> None:
+    model.predictor = None
+    for tracker in ("bytetrack.yaml", "multicue.yaml"):
+        (result,) = model.track(picture(0), persist=True, tracker=tracker, **BASE)
+        assert sorted(ids(result)) == [1, 2, 3]
+        assert isinstance(model.predictor.trackers[0], MultiCueTracker) == (tracker == "multicue.yaml")
+        assert result.trails.data.shape == (N, 1, 2)
+
+
+def test_keypoint_spreads_of_the_data_reach_the_tracker(
+    model: MultiTaskYOLO, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.model, "kpt_oks_sigmas", [0.1, 0.2, 0.3, 0.4, 0.5], raising=False)
+    model.predictor = None
+    model.track(picture(0), **BASE)
+    assert model.predictor.trackers[0].pose._sigmas.tolist() == [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
 def test_arrays_of_a_call_follow_each_other(model: MultiTaskYOLO, scene: Scene) -> None:
     scene.batch_is_time = True
     results = model.track([picture(frame) for frame in range(4)], tracker="bytetrack.yaml", **BASE)

@@ -34,6 +34,23 @@ def all_pairs(given: Detections, tracks: np.ndarray, age: int = 1) -> Pairs:
     return Pairs(detections=given, d=d, row=t, boxes=tracks[t], age=np.full(len(d), age))
 
 
+def test_a_wider_spread_of_keypoints_forgives_more() -> None:
+    points = np.dstack([np.full((2, 4), 20.0), np.linspace(30, 90, 8).reshape(2, 4), np.ones((2, 4))])
+    moved = read(BOXES, keypoints=points + np.array([3, 0, 0]))
+    found = []
+    for sigmas in (None, np.full(4, 0.25), np.full(4, 0.5)):  # by default 1 / 4 each
+        pose = Pose(CONFIG, sigmas)
+        pose.fit(moved)
+        pose.grow(2)
+        pose.learn(np.arange(2), np.arange(2), read(BOXES, keypoints=points), BOXES)
+        evidence = pose.compare(all_pairs(moved, BOXES))
+        assert evidence is not None
+        found.append(evidence.similarity[0])
+    assert found[0] == found[1] < found[2] < 1
+    with pytest.raises(ValueError, match=r"expected 5 keypoints, one for each sigma, got 4"):
+        Pose(CONFIG, np.full(5, 0.2)).fit(moved)
+
+
 def test_boxes_there_and_back() -> None:
     np.testing.assert_allclose(to_xyxy(to_xywh(BOXES)), BOXES)
 

@@ -14,12 +14,16 @@ from yolo_multitask.nn.network import MultiTaskModel
 from yolo_multitask.tasks import RowLayout
 
 
+def find_network(model: Any) -> Any:
+    """Return the network inside `model`, itself or a backend around one; of an exported file the backend."""
+    model = unwrap_model(model)
+    return unwrap_model(model.model) if getattr(model, "format", None) == "pt" else model
+
+
 def find_head(model: Any) -> MultiTask | None:
     """Return our head inside `model` (a `MultiTaskModel`, or a backend around one), or None for an exported file."""
-    model = unwrap_model(model)
-    if getattr(model, "format", None) == "pt":
-        model = unwrap_model(model.model)
-    return model.head if isinstance(model, MultiTaskModel) else None
+    network = find_network(model)
+    return network.head if isinstance(network, MultiTaskModel) else None
 
 
 def model_tasks(model: Any) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from yolo_multitask.engine.frames import Frame
 from yolo_multitask.engine.track import frame_rate
 from yolo_multitask.engine.trackers import TrackerFactory
 from yolo_multitask.metrics.tracking import SequenceAccumulator, TrackingResult
-from yolo_multitask.tasks import TASK
 
 
 class Sequences:
@@ -50,7 +49,9 @@ class Sequences:
         """Return whether an image is of a sequence."""
         return file in self._wanted
 
-    def prepare(self, tracker: str | Path, model: str | Path, device: Any, *, images: bool) -> None:
+    def prepare(
+        self, tracker: str | Path, model: str | Path, device: Any, *, images: bool, keypoint_sigmas: Any = None
+    ) -> None:
         """Forget all frames, and choose the tracker.
 
         Args:
@@ -58,14 +59,15 @@ class Sequences:
             model: Name of the model, for messages.
             device: That of the model.
             images: Whether the tracker may see the images, if it wants to.
+            keypoint_sigmas: Spread of each of the model's keypoints, None for the default.
 
         Raises:
             ValueError: If there is no such tracker, or it cannot track this model's boxes.
         """
         self.frames = {}
-        args = SimpleNamespace(tracker=tracker, model=model, task=TASK)
-        no_features = SimpleNamespace(format="")  # nobody asks the model for appearance where there are embeddings
-        self._factory = TrackerFactory(SimpleNamespace(args=args, device=device, model=no_features), embedded=True)
+        self._factory = TrackerFactory(
+            tracker, model=model, device=device, embedded=True, keypoint_sigmas=keypoint_sigmas
+        )
         config = self._factory.config if self._factory.kind == "multicue" else None  # another may want all images
         self._images = images and (config is None or config.camera_motion)
         weights = {} if config is None else {"segment": config.mask_weight, "pose": config.keypoint_weight}
@@ -115,7 +117,7 @@ class Sequences:
         assert self._factory is not None
         image = read_image(file) if self._images else None
         result = self.frames[file].result(image)
-        (given,) = self._factory.frame_inputs(SimpleNamespace(results=[result]))
+        (given,) = self._factory.frame_inputs([result])
         return np.asarray(tracker.update(result.boxes, image, **given), np.float32)
 
 

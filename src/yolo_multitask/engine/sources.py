@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from ultralytics.data.loaders import LoadImagesAndVideos, LoadStreams, SourceTypes
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
+from ultralytics.utils.checks import check_file
 
 STREAM_SCHEMES = ("rtsp", "rtmp", "tcp", "http", "https")
 
@@ -31,7 +32,7 @@ def open_list(
     """
     if not isinstance(source, (list, tuple)) or not all(isinstance(s, (str, int, Path)) for s in source):
         return source
-    names = [str(s) for s in source]
+    names = [str(check_file(s)) if _is_remote_video(str(s)) else str(s) for s in source]
     streams = [name for name in names if _is_stream(name)]
     if streams and len(streams) < len(names):
         other = next(name for name in names if name not in streams)
@@ -55,6 +56,12 @@ def open_list(
 def _is_stream(name: str) -> bool:
     parts = urlsplit(name)
     return name.isnumeric() or (parts.scheme.lower() in STREAM_SCHEMES and _suffix(parts.path) not in IMG_FORMATS)
+
+
+def _is_remote_video(name: str) -> bool:
+    """Return whether a video is downloaded before it is read, as the host does with one."""
+    parts = urlsplit(name)
+    return parts.scheme.lower() in {"http", "https"} and _suffix(parts.path) in VID_FORMATS
 
 
 def _suffix(name: str) -> str:

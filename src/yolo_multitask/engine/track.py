@@ -22,6 +22,7 @@ from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.utils import LOGGER
 
 from yolo_multitask.data.mot import read_seqinfo
+from yolo_multitask.engine.heads import find_network
 from yolo_multitask.engine.mot import MotFile
 from yolo_multitask.engine.results import TrackedResults
 from yolo_multitask.engine.trackers import TrackerFactory
@@ -66,7 +67,7 @@ def closing_files(model: Any) -> Iterator[None]:
 
 
 def _start(predictor: Any, persist: bool, save_mot: bool) -> None:
-    """Make the trackers of a run, or keep those of the last one."""
+    """Make the trackers of a run, or keep those of the last one; another `tracker` than before starts anew."""
     if predictor.args.mode != "track":
         return
     task = predictor.args.task
@@ -74,7 +75,8 @@ def _start(predictor: Any, persist: bool, save_mot: bool) -> None:
         raise ValueError(
             f"expected a model whose task has boxes to track ({', '.join(TRACKABLE)}), found one for '{task}'."
         )
-    if not persist or getattr(predictor, "tracking", None) is None:
+    last = getattr(predictor, "tracking", None)
+    if not persist or last is None or last.name != predictor.args.tracker:
         predictor.tracking = Tracking(predictor)
     predictor.tracking.verbose = predictor.args.verbose
     predictor.tracking.prepare(predictor.dataset.bs if predictor.dataset.mode == "stream" else 1)
@@ -91,6 +93,7 @@ class Tracking:
     """The trackers of a predictor.
 
     Attributes:
+        name: What the argument `tracker` named.
         sources: One for each stream, one alone for everything else.
         verbose: Whether to log where files are saved.
     """
@@ -104,7 +107,15 @@ class Tracking:
             ValueError: As `TrackerFactory`.
         """
         layout = getattr(predictor, "layout", None)
-        self._factory = TrackerFactory(predictor, embedded=layout is not None and layout.ne > 0)
+        self.name = predictor.args.tracker
+        self._factory = TrackerFactory(
+            self.name,
+            model=predictor.args.model,
+            device=predictor.device,
+            embedded=layout is not None and layout.ne > 0,
+            keypoint_sigmas=getattr(find_network(predictor.model), "kpt_oks_sigmas", None),
+        )
+        self._factory.attach(predictor)
         self._files: set[Path] = set()
         self.sources: list[SourceTracker] = []
 
@@ -117,7 +128,7 @@ class Tracking:
         dataset = predictor.dataset
         stride = 1 if dataset.mode == "image" else predictor.args.vid_stride
         tracked = []
-        inputs = self._factory.frame_inputs(predictor)
+        inputs = self._factory.frame_inputs(predictor.results, predictor)
         for i, (result, given) in enumerate(zip(predictor.results, inputs, strict=True)):
             source = self.sources[i if dataset.mode == "stream" else 0]
             key = source_key(result.path, dataset.mode)

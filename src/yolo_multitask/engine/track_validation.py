@@ -73,17 +73,22 @@ class TrackValidation(DetectionValidator):
             raise ValueError(f"'track=True' was asked for, but {need}; {found}. Leave it out, or add such a folder.")
         LOGGER.warning(f"'track' is not measured: {need}; {found}")
 
-    def prepare_tracking(self) -> tuple[str, ...]:
+    def prepare_tracking(self, keypoint_sigmas: Any) -> tuple[str, ...]:
         """Choose the tracker, and return the tasks whose output it takes.
 
         In training it is always the default one, without the images: reading them again would take longer than all
         else.
+
+        Args:
+            keypoint_sigmas: Spread of each of the model's keypoints, None for the default.
         """
         if "track" not in self.tasks:
             return ()
         assert self.sequences is not None
         tracker = DEFAULT_TRACKER if self.training else self.args.tracker
-        self.sequences.prepare(tracker, self.args.model, self.device, images=not self.training)
+        self.sequences.prepare(
+            tracker, self.args.model, self.device, images=not self.training, keypoint_sigmas=keypoint_sigmas
+        )
         return self.sequences.cues
 
     def keep_frame(self, preds: Mapping[str, torch.Tensor], targets: Mapping[str, Any]) -> None:

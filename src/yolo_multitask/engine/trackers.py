@@ -71,42 +71,57 @@ class TrackerFactory:
         config: A `TrackerConfig` of `multicue`, or the namespace that a host tracker takes.
     """
 
-    def __init__(self, predictor: Any, embedded: bool) -> None:
-        """Read the YAML that `predictor.args.tracker` names, and prepare the predictor for it.
+    def __init__(
+        self, name: str | Path, *, model: str | Path, device: Any, embedded: bool, keypoint_sigmas: Any = None
+    ) -> None:
+        """Read the YAML of a tracker.
 
         Args:
-            predictor: The predictor, with its model and source set up.
+            name: A file, or the name of a YAML of this package or of Ultralytics.
+            model: Name of the model, for messages.
+            device: That of the model.
             embedded: Whether its results have embeddings. Then Ultralytics' own YAMLs run with `with_reid: True` and
                 `model: auto`; a YAML of the user's stands as it is written.
+            keypoint_sigmas: Spread of each of the model's K keypoints, None for the default.
 
         Raises:
-            ValueError: If there is no such tracker, if it cannot track this model's boxes, or if it asks for the
-                features of a detector that gives none.
+            ValueError: If there is no such tracker.
         """
-        self._path, values = read_tracker(predictor.args.tracker)
+        self._path, values = read_tracker(name)
+        self._model, self._embedded, self._keypoint_sigmas = model, embedded, keypoint_sigmas
         self.kind: str = values["tracker_type"]
-        self.config: Any = None
         self.appearance = False
-        host.collect_features(predictor, False)
-        host.restore_postprocess(predictor)
+        self.config: Any = None
         if self.kind == "multicue":
-            if predictor.args.task == "obb":
-                raise ValueError(
-                    f"tracker={self._path.name} tracks upright boxes, but '{predictor.args.model}' is an obb model; "
-                    "use one of Ultralytics' trackers, such as tracker=botsort.yaml."
-                )
             self.config = load_config(self._path)
             return
         if embedded and "with_reid" in values and self._path.resolve() == _shipped(self.kind):
             values |= {"with_reid": True, "model": "auto"}
         self.appearance = bool(values.get("with_reid")) and values.get("model", "auto") == "auto"
-        if self.appearance and not embedded and not host.collect_features(predictor, True):
+        self.config = IterableSimpleNamespace(**{**values, "device": device})
+
+    def attach(self, predictor: Any) -> None:
+        """Let a predictor, with its model and source set up, collect what the tracker takes.
+
+        Raises:
+            ValueError: If the tracker cannot track this model's boxes, or asks for the features of a detector that
+                gives none.
+        """
+        host.collect_features(predictor, False)
+        host.restore_postprocess(predictor)
+        if self.kind == "multicue":
+            if predictor.args.task == "obb":
+                raise ValueError(
+                    f"tracker={self._path.name} tracks upright boxes, but '{self._model}' is an obb model; "
+                    "use one of Ultralytics' trackers, such as tracker=botsort.yaml."
+                )
+            return
+        if self.appearance and not self._embedded and not host.collect_features(predictor, True):
             raise ValueError(
                 f"{self._path.name}: 'with_reid: True' with 'model: auto' takes the appearance from the detector, but "
-                f"'{predictor.args.model}' gives none (it is exported, end-to-end, or of another architecture). Use a "
+                f"'{self._model}' gives none (it is exported, end-to-end, or of another architecture). Use a "
                 "multitask model with the track task, name a ReID network under 'model:', or set 'with_reid: False'."
             )
-        self.config = IterableSimpleNamespace(**{**values, "device": predictor.device})
         self._recover(predictor)
 
     def _recover(self, predictor: Any) -> None:
@@ -130,21 +145,26 @@ class TrackerFactory:
             last: The tracker of the source before it; used again where it does not depend on the frame rate.
         """
         if self.kind == "multicue":
-            return MultiCueTracker(self.config, frame_rate=frame_rate)
+            return MultiCueTracker(self.config, frame_rate=frame_rate, keypoint_sigmas=self._keypoint_sigmas)
         if last is None:
             return HostTracker(host.tracker_classes()[self.kind](args=self.config))
         last.reset()
         return last
 
-    def frame_inputs(self, predictor: Any) -> list[dict[str, Any]]:
-        """Return what `update` takes beyond the detections and the image, for each result of the batch."""
-        results: Sequence[Any] = predictor.results
+    def frame_inputs(self, results: Sequence[Any], predictor: Any = None) -> list[dict[str, Any]]:
+        """Return what `update` takes beyond the detections and the image, for each result of a batch.
+
+        Args:
+            results: The results.
+            predictor: The predictor that made them and is attached, if there is one.
+        """
         if self.kind == "multicue":
             return [_cues(result, self.config.weights) for result in results]
-        recovered = getattr(host.tracker_classes()[self.kind], "compute_frame_extras", lambda _: None)(predictor)
         inputs = [{"feats": _appearance(result) if self.appearance else None} for result in results]
-        for i, dropped in enumerate(recovered or ()):
-            inputs[i]["dets_del"] = dropped
+        recover = getattr(host.tracker_classes()[self.kind], "compute_frame_extras", None)
+        if recover is not None and predictor is not None:
+            for given, dropped in zip(inputs, recover(predictor) or (), strict=False):
+                given["dets_del"] = dropped
         return inputs
 
 

@@ -19,7 +19,7 @@ from yolo_multitask.args import host_cfg, normalise, own_cfg, select_tasks
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.engine import coco
-from yolo_multitask.engine.heads import activate, find_head, model_tasks
+from yolo_multitask.engine.heads import activate, find_head, find_network, model_tasks
 from yolo_multitask.engine.loss_means import LossMeans
 from yolo_multitask.engine.prediction_files import PredictionFiles
 from yolo_multitask.engine.targets import labelled, similarity, target_masks, undecidable
@@ -152,7 +152,8 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         self._set_tasks(self.with_sequences(tasks, self.dataloader.dataset))
         super().init_metrics(model)
         unused = [t for t in model_tasks(model) if t not in self.tasks and self.args.switches.get(t, True)]
-        self.cues = tuple(t for t in self.prepare_tracking() if t in unused)
+        cues = self.prepare_tracking(getattr(find_network(model), "kpt_oks_sigmas", None))
+        self.cues = tuple(t for t in cues if t in unused)
         self.layout = activate(model, model_tasks(model) if self.training else (*self.tasks, *self.cues))
         self._native_masks = bool(self.args.save_json or self.args.save_txt)  # more accurate, slower; as the host
         if self.args.save_txt:
@@ -170,8 +171,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         inner = find_head(model)
         self._kpt_shape = shape = tuple(model.kpt_shape if inner is None else inner.branches["pose"].kpt_shape)
         if "pose" in self.cues:
-            network = model.model if getattr(model, "format", None) == "pt" else model
-            self.kpt_classes = list(getattr(network, "kpt_classes", None) or self.kpt_classes)
+            self.kpt_classes = list(getattr(find_network(model), "kpt_classes", None) or self.kpt_classes)
             return
         if shape[0] != self.data["kpt_shape"][0]:
             raise ValueError(

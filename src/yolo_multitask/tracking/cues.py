@@ -78,8 +78,15 @@ class Pose(Table):
         confidence: (T, K), 0 where a point is unknown.
     """
 
-    def __init__(self, config: TrackerConfig) -> None:
+    def __init__(self, config: TrackerConfig, sigmas: Array | None = None) -> None:
+        """Start without tracks.
+
+        Args:
+            config: Configuration.
+            sigmas: (K,) spread of each keypoint; default: COCO's for 17, else 1 / K each, as in Ultralytics.
+        """
         self._config = config
+        self._sigmas: Array = np.zeros(0) if sigmas is None else sigmas
         self.points: Array = np.zeros((0, 0, 2))
         self.confidence: Array = np.zeros((0, 0))
 
@@ -96,6 +103,10 @@ class Pose(Table):
             return
         if known:
             raise ValueError(f"update: expected {known} keypoints as before, got {count}; call reset() between.")
+        if not len(self._sigmas):
+            self._sigmas = COCO_SIGMAS if count == len(COCO_SIGMAS) else np.full(count, 1 / count)
+        if len(self._sigmas) != count:
+            raise ValueError(f"update: expected {len(self._sigmas)} keypoints, one for each sigma, got {count}.")
         self.points, self.confidence = np.zeros((tracks, count, 2)), np.zeros((tracks, count))
 
     def compare(self, pairs: Pairs) -> Evidence | None:
@@ -107,7 +118,7 @@ class Pose(Table):
         error = given[..., :2] - (low + self.points[pairs.row] * size)
         distance = error[..., 0] ** 2 + error[..., 1] ** 2
         area = np.maximum(areas(pairs.boxes) * BODY_AREA, 1.0)[:, None]
-        oks = np.exp(-distance / (2 * POINT_VARIANCES * area * (2 * _sigmas(given.shape[1])) ** 2))
+        oks = np.exp(-distance / (2 * POINT_VARIANCES * area * (2 * self._sigmas) ** 2))
         least = self._config.keypoint_min_score
         shared = (given[..., 2] >= least) & (self.confidence[pairs.row] >= least)
         count = shared.sum(axis=1)
@@ -200,11 +211,6 @@ class NextBox(Table):
         centre, half = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2, (self.boxes[:, 2:] - self.boxes[:, :2]) / 2
         centre, half = centre @ linear.T + shift, half * np.sqrt(abs(np.linalg.det(linear)))
         self.boxes = np.concatenate([centre - half, centre + half], axis=1)
-
-
-def _sigmas(count: int) -> Array:
-    """COCO's for its 17 keypoints, else the same for all, as in Ultralytics."""
-    return COCO_SIGMAS if count == len(COCO_SIGMAS) else np.full(count, 1 / count)
 
 
 def _count(grid_PRC: NDArray[np.bool_]) -> NDArray[np.int64]:

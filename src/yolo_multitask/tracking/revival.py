@@ -67,10 +67,10 @@ def revive(
     gallery = appearance.table
     if gallery.mean.shape[1]:
         known = (gallery.sightings[candidates] > 0)[:, None] & (gallery.sightings[lost] > 0)
-        c, k = (index.ravel() for index in np.indices(score.shape))
-        similarity = gallery.similarity(gallery.mean[candidates[c]], lost[k]).reshape(score.shape)
-        same = gallery.calibration.probability(similarity)
         reachable = possible & (distance < 1 + config.max_speed * gap) & (height < FAR_HEIGHT_CHANGE)
+        c, k = np.nonzero(known & (near | reachable))  # no other pair needs its looks compared
+        same = np.zeros_like(score)
+        same[c, k] = gallery.calibration.probability(gallery.similarity(gallery.mean[candidates[c]], lost[k]))
         by_looks = np.where(reachable & (same >= config.revive_min_same), 0.5 + 0.5 * same + 0.3 * nearness, 0.0)
         by_place = np.where(near & (same >= config.revive_min_same_near), (same + score) / 2, 0.0)
         score = np.where(known, np.maximum(by_looks, by_place), score)

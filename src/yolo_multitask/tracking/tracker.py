@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from . import cues
 from .appearance import Appearance
@@ -35,18 +35,24 @@ class MultiCueTracker:
     Args:
         config: Configuration, or a mapping or namespace of the keys of its YAML; None for the defaults.
         frame_rate: Frames per second of what is tracked; scales everything that is given in seconds.
+        keypoint_sigmas: (K,) spread of each keypoint relative to the size of the object, for OKS; default: COCO's for
+            17 keypoints, else 1 / K each.
 
     Raises:
         ValueError: The configuration or the frame rate is wrong.
     """
 
     def __init__(
-        self, config: TrackerConfig | Mapping[str, Any] | Namespace | None = None, frame_rate: float = 30.0
+        self,
+        config: TrackerConfig | Mapping[str, Any] | Namespace | None = None,
+        frame_rate: float = 30.0,
+        keypoint_sigmas: ArrayLike | None = None,
     ) -> None:
         if not (np.isfinite(frame_rate) and frame_rate > 0):
             raise ValueError(f"MultiCueTracker: expected a frame_rate above 0, got {frame_rate!r}.")
         self.config = as_config(config)
         self.dt = 1.0 / float(frame_rate)
+        self._keypoint_sigmas = None if keypoint_sigmas is None else np.asarray(keypoint_sigmas, float)
         self._warned = False
         self.reset()
 
@@ -58,7 +64,7 @@ class MultiCueTracker:
         self.book = Book()
         self.motion = Motion(self.config, self.dt)
         self.appearance = Appearance(self.config)
-        self.pose = cues.Pose(self.config)
+        self.pose = cues.Pose(self.config, self._keypoint_sigmas)
         self.shape = cues.Shape()
         self.next_box = cues.NextBox()
         self._camera = Camera()

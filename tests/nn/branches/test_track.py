@@ -46,6 +46,18 @@ def maps(batch: int = 2, seed: int = 0) -> list[torch.Tensor]:
     return [torch.randn(batch, WIDTH, h, 2 * h, generator=generator) for h in (12, 6)]
 
 
+def test_the_embedding_changes_no_layer_that_it_reads() -> None:
+    model = track_model(next=True)
+    model.train()
+    branch = branch_of(model)
+    raw = model(torch.rand(2, 3, 64, 96))
+    boxes = torch.tensor([[0.5, 0.5, 0.4, 0.6], [0.3, 0.4, 0.2, 0.5]])
+    branch.embed(raw["appearance"], boxes, torch.tensor([0, 1])).sum().backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    own = f"model.{model.head.i}.branches.track."
+    assert learning == {own + n for n, _ in branch.named_parameters() if not n.startswith("motion.")}
+
+
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
 def test_every_anchor_has_the_embedding_of_its_box(size: tuple[int, int]) -> None:
     model = track_model()

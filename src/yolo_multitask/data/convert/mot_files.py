@@ -124,7 +124,10 @@ def _find(src: Path, split: str | None) -> tuple[dict[str, list[Path]], list[str
         others = sorted(p.name for p in src.iterdir() if p.is_dir() and p not in here and p.name[0] != ".")
         remarks = [f"left out, no sequences: {', '.join(others)}"] if others else []
         return {split or "train": here}, remarks
-    below = {s: _sequences(src / s) for s in SPLITS if (src / s).is_dir()}
+    parts = {s: [src / s, *sorted(src.glob(f"{s}[0-9]"))] for s in SPLITS}  # DanceTrack comes as train1 and train2
+    below = {
+        s: [f for folder in folders if folder.is_dir() for f in _sequences(folder)] for s, folders in parts.items()
+    }
     below = {s: folders for s, folders in below.items() if folders}
     taken = {s: folders for s, folders in below.items() if (s == split if split else s != "test")}
     if not taken:

@@ -4,7 +4,8 @@ An embedding that is learned with the detector, as in JDE (https://arxiv.org/abs
 (https://arxiv.org/abs/2004.01888), needs no second network. Those read it from the detector's own features, which are
 trained to be alike for all persons. Here it is read from early layers of the backbone, where colour and texture are
 still there, at points spread over the predicted box (as RoIAlign does, https://arxiv.org/abs/1703.06870), so that the
-same part of the body meets the same weights, at any size and from any level.
+same part of the body meets the same weights, at any size and from any level. The embedding takes these layers as they
+are: its loss does not change them, so that the other tasks keep the features that they have learned.
 
 P points in a box, N boxes.
 """
@@ -63,7 +64,7 @@ class TrackBranch(Branch):
     def forward(self, feats: list[torch.Tensor], taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
         """Return `appearance`, and `next` where it is predicted."""
         raw: dict[str, torch.Tensor] = {
-            "appearance": [conv(x) for conv, x in zip(self.reduce, taps, strict=True)]  # type: ignore[dict-item]
+            "appearance": [conv(x.detach()) for conv, x in zip(self.reduce, taps, strict=True)]  # type: ignore[dict-item]
         }
         return raw | ({"next": run_levels(self.motion, feats)} if self.next_box else {})
 
