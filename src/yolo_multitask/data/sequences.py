@@ -80,6 +80,9 @@ class PairSampler(Sampler[int]):
     of frames, half leave a frame out and half take one twice. So an epoch is as long as the data set, rounded up to
     whole pairs and to equal shares of the processes, and takes an image once on average.
 
+    With a `share` below 1 only so many pairs are views of the same objects. In the others any two images stand
+    together, so that a batch shows more scenes.
+
     Each iteration is the next epoch, its order given by `seed` and epoch alone.
 
     Args:
@@ -87,6 +90,7 @@ class PairSampler(Sampler[int]):
         n: Number of images in the data set; those in none of the sequences are still images.
         max_gap: Largest distance of partners in frames.
         seed: Of the order.
+        share: Share of the pairs that are views of the same objects, 0..1.
         num_replicas: Number of processes that share an epoch.
         rank: Number of this process.
 
@@ -101,18 +105,19 @@ class PairSampler(Sampler[int]):
         *,
         max_gap: int,
         seed: int,
+        share: float = 1.0,
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
-        if n < 1 or max_gap < 1 or seed < 0 or not 0 <= rank < num_replicas:
+        if n < 1 or max_gap < 1 or seed < 0 or not 0 <= share <= 1 or not 0 <= rank < num_replicas:
             raise ValueError(
-                "PairSampler: expected at least 1 image, max_gap of 1 or more, seed of 0 or more and rank below "
-                f"num_replicas, found {n=}, {max_gap=}, {seed=}, {rank=}, {num_replicas=}"
+                "PairSampler: expected at least 1 image, max_gap of 1 or more, seed of 0 or more, share in 0..1 and "
+                f"rank below num_replicas, found {n=}, {max_gap=}, {seed=}, {share=}, {rank=}, {num_replicas=}"
             )
         self.sequences = [list(s) for s in sequences if len(s) > 1]
         framed = {i for s in self.sequences for i in s}
         self.stills = [i for i in range(n) if i not in framed]
-        self.max_gap, self.seed, self.epoch = max_gap, seed, 0
+        self.n, self.max_gap, self.seed, self.share, self.epoch = n, max_gap, seed, share, 0
         self.num_replicas, self.rank = num_replicas, rank
         self.pairs = math.ceil(math.ceil(n / 2) / num_replicas)  # of this process
 
@@ -150,6 +155,14 @@ class PairSampler(Sampler[int]):
         stills = np.random.default_rng((self.seed, epoch // 2)).permutation(self.stills).tolist()
         half = len(stills) // 2 + (len(self.sequences) in again)
         pairs += [(i, i) for i in (stills[::-1] if epoch % 2 else stills)[:half]]
+        pairs = [pairs[k] for k in rng.permutation(len(pairs))]
+        if self.share == 1:
+            return pairs
+        views = pairs[: round(self.share * len(pairs))]
+        taken = {i for pair in views for i in pair}
+        others = rng.permutation([i for i in range(self.n) if i not in taken] or range(self.n)).tolist()
+        mixed = np.resize(others, 2 * (len(pairs) - len(views))).reshape(-1, 2).tolist()
+        pairs = [*views, *((i, j) for i, j in mixed)]
         return [pairs[k] for k in rng.permutation(len(pairs))]
 
     def _match(self, frames: list[int], again: bool, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
@@ -188,6 +201,7 @@ def build_pair_dataloader(
     rank: int,
     seed: int,
     max_gap: int,
+    share: float = 1.0,
     drop_last: bool = False,
     device: Any = "cuda",
 ) -> InfiniteDataLoader:
@@ -201,6 +215,7 @@ def build_pair_dataloader(
         rank: Process rank in distributed training, -1 for one process.
         seed: Of the order of images.
         max_gap: Largest distance of partners in frames.
+        share: Share of the pairs that are views of the same objects.
         drop_last: Leave out the last batch where it is not full and not the only one.
         device: Device that the batches go to.
 
@@ -213,11 +228,17 @@ def build_pair_dataloader(
             "several shapes by shape; set rect=False"
         )
     if batch % 2:
-        share = "no pair of views" if batch == 1 else "not every pair of views"
-        LOGGER.warning(f"{dataset.prefix}batch={batch}: {share} is in one batch for identity training; use an even one")
+        which = "no pair of views" if batch == 1 else "not every pair of views"
+        LOGGER.warning(f"{dataset.prefix}batch={batch}: {which} is in one batch for identity training; use an even one")
     replicas, rank_in_all = (1, 0) if rank == -1 else (dist.get_world_size(), dist.get_rank())
     sampler = PairSampler(
-        dataset.sequences, len(dataset), max_gap=max_gap, seed=seed, num_replicas=replicas, rank=rank_in_all
+        dataset.sequences,
+        len(dataset),
+        max_gap=max_gap,
+        seed=seed,
+        share=share,
+        num_replicas=replicas,
+        rank=rank_in_all,
     )
     host = build_dataloader(dataset, batch, workers, shuffle=True, rank=rank, drop_last=drop_last, device=device)
     batch = min(batch, len(sampler))
