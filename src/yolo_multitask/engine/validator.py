@@ -18,6 +18,7 @@ from yolo_multitask import host
 from yolo_multitask.args import host_cfg, normalise, own_cfg, select_tasks
 from yolo_multitask.data.config import host_yaml, load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
+from yolo_multitask.data.sources import Source
 from yolo_multitask.engine import coco
 from yolo_multitask.engine.heads import activate, find_head, find_network, model_tasks
 from yolo_multitask.engine.loss_means import LossMeans
@@ -46,6 +47,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         metrics: `MultiTaskMetrics` of the validated tasks.
         sequences: Those of the data, see `TrackValidation`.
         kpt_classes: Classes that have keypoints.
+        sources: What the images are from, where the split lists sources.
     """
 
     # ---- set-up -----------------------------------------------------------------------------------------------------
@@ -75,6 +77,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         self.kpt_classes: list[int] = []
         self.cues: tuple[str, ...] = ()
         self._kpt_shape: tuple[int, int] | None = None
+        self.sources: tuple[Source, ...] = ()
         self._native_masks = False
         self._loss_means = LossMeans()
         self._loaded: dict[str, Any] | None = None
@@ -160,6 +163,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """
         if not self.training and self._loaded is not None:
             self.data = self._loaded
+        self.sources = self.dataloader.dataset.sources
         tasks = self._choose_tasks(self._available(model), self.data)
         self._set_tasks(self.with_sequences(tasks, self.dataloader.dataset))
         super().init_metrics(model)
@@ -317,8 +321,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
 
     def _can_be_judged(self, task: str, pred_cls: NDArray[Any], batch: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Return which predictions (N,) the source of the image can judge: of classes and a task that it labels."""
-        sources = self.dataloader.dataset.sources
-        if sources and task not in sources[batch["source"]].tasks:
+        if self.sources and task not in self.sources[batch["source"]].tasks:
             return np.zeros(len(pred_cls), dtype=bool)
         known = ~batch["unlabelled"] if "unlabelled" in batch else None
         return np.ones(len(pred_cls), dtype=bool) if known is None else known[pred_cls.astype(int)]
@@ -341,9 +344,8 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
 
     def get_stats(self) -> dict[str, Any]:
         """Compute all metrics, of each source too where there are several, and return the means by key."""
-        sources = self.dataloader.dataset.sources
-        if len(sources) > 1:
-            self.metrics.divide({source.name: source.tasks for source in sources})
+        if len(self.sources) > 1:
+            self.metrics.divide({source.name: source.tasks for source in self.sources})
         return super().get_stats()  # type: ignore[no-any-return]
 
     def gather_stats(self) -> None:
