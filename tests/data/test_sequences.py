@@ -110,6 +110,26 @@ def test_every_image_is_used_equally_often() -> None:
     assert abs(counts[65:] - 1).max() < 0.1
 
 
+def test_a_share_of_the_pairs_are_views() -> None:
+    """Of 40 frames in two sequences and 40 stills a quarter is in pairs of views, the rest in any order."""
+    sequences = [[*range(20)], [*range(20, 40)]]
+    whole, sampler = (PairSampler(sequences, 80, max_gap=4, seed=0, share=share) for share in (1.0, 0.25))
+    assert len(sampler) == len(whole) == 80
+    used: Counter[int] = Counter()
+    views = 0
+    for _ in range(200):
+        pairs = pairs_of(sampler)
+        used.update(i for pair in pairs for i in pair)
+        near = [(i, j) for i, j in pairs if i == j or (i < 40 and i // 20 == j // 20 and abs(i - j) <= 4)]
+        assert len(near) >= 10
+        views += len(near)
+    assert 10 <= views / 200 < 14, "others are views by chance"
+    counts = np.array([used[i] for i in range(80)]) / 200
+    assert counts.mean() == 1
+    assert abs(counts - 1).max() < 0.2
+    assert not set(pairs_of(PairSampler(sequences, 80, max_gap=4, seed=0, share=0))) & set(pairs_of(whole))
+
+
 def test_all_distances_up_to_the_gap_occur() -> None:
     sampler = PairSampler([[*range(30)]], 30, max_gap=4, seed=0)
     gaps = Counter(abs(i - j) for _ in range(20) for i, j in pairs_of(sampler))
@@ -162,10 +182,11 @@ def test_processes_share_an_epoch(world: tuple[list[list[int]], int], replicas: 
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n": 0}, {"max_gap": 0}, {"seed": -1}, {"rank": 2}, {"rank": -1}, {"num_replicas": 0}]
+    "wrong",
+    [{"n": 0}, {"max_gap": 0}, {"seed": -1}, {"rank": 2}, {"rank": -1}, {"num_replicas": 0}, {"share": 1.5}],
 )
-def test_bad_arguments(wrong: dict[str, int]) -> None:
-    good = {"n": 4, "max_gap": 1, "seed": 0, "num_replicas": 2, "rank": 0}
+def test_bad_arguments(wrong: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"n": 4, "max_gap": 1, "seed": 0, "num_replicas": 2, "rank": 0}
     with pytest.raises(ValueError, match="PairSampler: expected"):
         PairSampler([], **{**good, **wrong})
 

@@ -103,6 +103,7 @@ def build_train_dataloader(
     rank: int,
     seed: int,
     max_gap: int | None,
+    share: float = 1.0,
     drop_last: bool = False,
     device: Any = "cuda",
 ) -> InfiniteDataLoader:
@@ -118,6 +119,7 @@ def build_train_dataloader(
         rank: Process rank in distributed training, -1 for one process.
         seed: Of the order of images.
         max_gap: Largest distance of the two frames of a pair; None where no identities are learned.
+        share: Share of the pairs that are views of the same objects.
         drop_last: Leave out the last batch where it is not full and not the only one.
         device: Device that the batches go to.
 
@@ -139,10 +141,10 @@ def build_train_dataloader(
     sampler: Any
     if dataset.sources:
         weight = np.array([dataset.sources[label["source"]].weight for label in dataset.labels])
-        sampler = BalancedSampler(_units(dataset, max_gap, seed), strata(dataset.labels), weight, **shared)
+        sampler = BalancedSampler(_units(dataset, max_gap, seed, share), strata(dataset.labels), weight, **shared)
     else:
         assert max_gap is not None
-        sampler = PairSampler(dataset.sequences, len(dataset), max_gap=max_gap, **shared)
+        sampler = PairSampler(dataset.sequences, len(dataset), max_gap=max_gap, share=share, **shared)
     batch = min(batch, len(sampler))
     extra = {"pin_memory_device": host.pin_memory_device} if host.pin_memory_device else {}  # deprecated in new torch
     return InfiniteDataLoader(
@@ -160,13 +162,14 @@ def build_train_dataloader(
     )
 
 
-def _units(dataset: Any, max_gap: int | None, seed: int) -> Callable[[int], list[Unit]]:
+def _units(dataset: Any, max_gap: int | None, seed: int, share: float) -> Callable[[int], list[Unit]]:
     """Return what gives the units of an epoch: images alone, or pairs of views, of each source by itself.
 
     Args:
         dataset: A `MultiTaskDataset` with sources.
         max_gap: As `build_train_dataloader`.
         seed: Of the choice of pairs.
+        share: As `build_train_dataloader`.
     """
     if max_gap is None:
         alone: list[Unit] = [(i,) for i in range(len(dataset))]
@@ -177,5 +180,7 @@ def _units(dataset: Any, max_gap: int | None, seed: int) -> Callable[[int], list
         members = np.flatnonzero(source == number)
         place = {int(image): k for k, image in enumerate(members)}
         sequences = [[place[i] for i in frames if i in place] for frames in dataset.sequences]
-        samplers.append((members.tolist(), PairSampler(sequences, len(members), max_gap=max_gap, seed=seed)))
+        samplers.append(
+            (members.tolist(), PairSampler(sequences, len(members), max_gap=max_gap, seed=seed, share=share))
+        )
     return lambda epoch: [(own[i], own[j]) for own, pairs in samplers for i, j in pairs.epoch_pairs(epoch)]

@@ -77,6 +77,9 @@ class PairSampler(Sampler[int]):
     of frames, half leave a frame out and half take one twice. So an epoch is as long as the data set, rounded up to
     whole pairs and to equal shares of the processes, and takes an image once on average.
 
+    With a `share` below 1 only so many pairs are views of the same objects. In the others any two images stand
+    together, so that a batch shows more scenes.
+
     Each iteration is the next epoch, its order given by `seed` and epoch alone.
 
     Args:
@@ -84,6 +87,7 @@ class PairSampler(Sampler[int]):
         n: Number of images in the data set; those in none of the sequences are still images.
         max_gap: Largest distance of partners in frames.
         seed: Of the order.
+        share: Share of the pairs that are views of the same objects, 0..1.
         num_replicas: Number of processes that share an epoch.
         rank: Number of this process.
 
@@ -98,18 +102,19 @@ class PairSampler(Sampler[int]):
         *,
         max_gap: int,
         seed: int,
+        share: float = 1.0,
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
-        if n < 1 or max_gap < 1 or seed < 0 or not 0 <= rank < num_replicas:
+        if n < 1 or max_gap < 1 or seed < 0 or not 0 <= share <= 1 or not 0 <= rank < num_replicas:
             raise ValueError(
-                "PairSampler: expected at least 1 image, max_gap of 1 or more, seed of 0 or more and rank below "
-                f"num_replicas, found {n=}, {max_gap=}, {seed=}, {rank=}, {num_replicas=}"
+                "PairSampler: expected at least 1 image, max_gap of 1 or more, seed of 0 or more, share in 0..1 and "
+                f"rank below num_replicas, found {n=}, {max_gap=}, {seed=}, {share=}, {rank=}, {num_replicas=}"
             )
         self.sequences = [list(s) for s in sequences if len(s) > 1]
         framed = {i for s in self.sequences for i in s}
         self.stills = [i for i in range(n) if i not in framed]
-        self.max_gap, self.seed, self.epoch = max_gap, seed, 0
+        self.n, self.max_gap, self.seed, self.share, self.epoch = n, max_gap, seed, share, 0
         self.num_replicas, self.rank = num_replicas, rank
         self.pairs = math.ceil(math.ceil(n / 2) / num_replicas)  # of this process
 
@@ -147,6 +152,14 @@ class PairSampler(Sampler[int]):
         stills = np.random.default_rng((self.seed, epoch // 2)).permutation(self.stills).tolist()
         half = len(stills) // 2 + (len(self.sequences) in again)
         pairs += [(i, i) for i in (stills[::-1] if epoch % 2 else stills)[:half]]
+        pairs = [pairs[k] for k in rng.permutation(len(pairs))]
+        if self.share == 1:
+            return pairs
+        views = pairs[: round(self.share * len(pairs))]
+        taken = {i for pair in views for i in pair}
+        others = rng.permutation([i for i in range(self.n) if i not in taken] or range(self.n)).tolist()
+        mixed = np.resize(others, 2 * (len(pairs) - len(views))).reshape(-1, 2).tolist()
+        pairs = [*views, *((i, j) for i, j in mixed)]
         return [pairs[k] for k in rng.permutation(len(pairs))]
 
     def _match(self, frames: list[int], again: bool, rng: np.random.Generator) -> Iterator[tuple[int, int]]:

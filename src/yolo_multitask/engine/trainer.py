@@ -29,6 +29,7 @@ from yolo_multitask.nn.transfer import trained_tasks
 from yolo_multitask.tasks import BRANCH_TASKS
 
 FREEZE_TRUNK = "trunk"  # value of `freeze` that trains the track branch alone
+PAIR_SHARE = 0.25  # of the pairs in a batch that are views of the same objects; the other tasks learn from variety
 
 
 def all_but_track(model: MultiTaskModel) -> list[str]:
@@ -250,6 +251,7 @@ class MultiTaskTrainer(DetectionTrainer):
             rank=rank,
             seed=self.args.seed,
             max_gap=self.args.pair_gap if pairs else None,
+            share=1.0 if self._trunk_frozen else PAIR_SHARE,
             drop_last=bool(self.args.compile),
             device=self.device,
         )
