@@ -133,8 +133,8 @@ def build_train_dataloader(
             "shape; set rect=False"
         )
     if max_gap is not None and batch % 2:
-        share = "no pair of views" if batch == 1 else "not every pair of views"
-        LOGGER.warning(f"{dataset.prefix}batch={batch}: {share} is in one batch for identity training; use an even one")
+        which = "no pair of views" if batch == 1 else "not every pair of views"
+        LOGGER.warning(f"{dataset.prefix}batch={batch}: {which} is in one batch for identity training; use an even one")
     replicas, rank_in_all = (1, 0) if rank == -1 else (dist.get_world_size(), dist.get_rank())
     host = build_dataloader(dataset, batch, workers, shuffle=True, rank=rank, drop_last=drop_last, device=device)
     shared: dict[str, Any] = {"seed": seed, "num_replicas": replicas, "rank": rank_in_all}
