@@ -71,6 +71,12 @@ def dataset(data: dict[str, Any], split: str = "train", **hyp: Any) -> MultiTask
     return build_multitask_dataset(args, data[split], 4, data, mode=split, rect=False)
 
 
+def labels_of(found: MultiTaskDataset, source: int) -> dict[str, Any]:
+    """Return the label dict of the first image of a source."""
+    label: dict[str, Any] = next(label for label in found.labels if label["source"] == source)
+    return label
+
+
 def test_sources_are_read(root: Path) -> None:
     data = load(root)
     shapes, people = data["sources"]["train"]
@@ -226,6 +232,80 @@ def test_the_order_is_that_of_seed_and_epoch() -> None:
     halves = [list(sampler(num_replicas=2, rank=r)) for r in (0, 1)]
     assert len(halves[0]) == len(halves[1])
     assert [i for pair in zip(*halves, strict=True) for i in pair][: len(first)] == first
+
+
+def test_sources_of_one_name_are_told_apart(root: Path) -> None:
+    twice = [{"path": "shapes", "split": split} for split in ("train", "val")]
+    data = load(root, train=[*twice, TRAIN[1]])
+    assert [s.name for s in data["sources"]["train"]] == ["shapes", "shapes #2", "people/data.yaml"]
+
+
+def test_one_class_for_all(root: Path) -> None:
+    """With `single_cls` an unlabelled class is the one class too, so that nothing is known of the background."""
+    data = {**load(root), "names": {0: "item"}, "nc": 1}
+    found = dataset(data, single_cls=True)
+    assert labels_of(found, 0)["unlabelled"].tolist() == labels_of(found, 1)["unlabelled"].tolist() == [True]
+    assert {float(c) for label in found.labels for c in label["cls"][:, CLS]} == {0.0}
+
+
+def test_a_linked_folder_of_images_has_its_source(root: Path) -> None:
+    (root / "elsewhere").mkdir()
+    images(root / "linked" / "images" / "real", f"0 {BOX}\n", 2)
+    (root / "linked" / "images" / "train").symlink_to(root / "linked" / "images" / "real")
+    data = load(
+        root, train=[{"path": "linked", "tasks": ["detect"], "labels": {"polygons": False}}], val="shapes/images/val"
+    )
+    assert len(dataset(data).sources) == 1
+
+
+def test_splits_of_the_same_images_keep_their_own_sources(root: Path) -> None:
+    data = load(root, train=[{"path": "shapes", "split": "val", "tasks": ["detect"]}], val=[{"path": "shapes"}])
+    assert data["train"] == data["val"]
+    assert dataset(data).sources[0].tasks == ("detect",)
+    assert dataset(data, "val").sources[0].tasks == ("detect", "segment")
+
+
+def test_keypoint_classes_of_the_training_go_first(root: Path) -> None:
+    both = {"path": "people", "classes": {"human": "person", "dog": "bike"}}
+    assert load(root, train=[both])["kpt_classes"] == [0, 2]
+    data = load(root, train=[both], kpt_classes=["bike"], **POSE)
+    assert data["sources"]["train"][0].kpt_classes == (2,)
+    assert dataset(data).labels[0]["cls"][:, HAS_KEYPOINTS].tolist() == [0, 1]
+
+
+def test_keypoint_names_get_the_numbers_of_the_training(root: Path) -> None:
+    names = {0: ["left", "right"], 1: ["left", "right"]}
+    write(root / "people", train="images/train", val="images/val", names=["human", "dog"], kpt_names=names, **POSE)
+    data = load(root, names=["car", "person"])
+    assert data["kpt_names"] == {1: ["left", "right"]}
+    images(root / "more" / "images" / "train", f"0 {BOX} {POINTS}\n", 2)
+    other = {0: ["right", "left"]}
+    write(root / "more", train="images/train", val="images/train", names=["person"], kpt_names=other, **POSE)
+    with pytest.raises(ValueError, match="its keypoints are right, left, those of source .* left, right"):
+        load(root, train=[TRAIN[1], {"path": "more"}])
+
+
+def test_what_the_arguments_say_of_the_lines_holds_for_sources_too(root: Path) -> None:
+    images(root / "plain" / "images" / "train", f"0 {POLYGON}\n", 2)
+    file = write(root, train=[{"path": "plain", "weight": 2}], val=["plain/images/train"], names=["car"])
+    assert load_data(file, task="segment")["label_spec"].tasks == ("detect", "segment")
+
+
+def test_a_fraction_is_of_all_images(root: Path) -> None:
+    data = load(root)
+    assert len(dataset(data, fraction=3)) == 3
+    assert len(dataset(data, fraction=0.5)) == 3
+    assert {label["source"] for label in dataset(data, fraction=3).labels} == {0, 1}
+
+
+def test_little_weight_is_little_not_nothing() -> None:
+    """Four images at a weight of 0.1: two in five epochs."""
+    stratum, weight = np.array([0] * 8 + [1] * 4), np.array([1.0] * 8 + [0.1] * 4)
+    sampler = BalancedSampler(lambda _: [(i,) for i in range(12)], stratum, weight, seed=0)
+    taken = sum(i >= 8 for epoch in range(500) for (i,) in sampler.epoch_units(epoch))
+    assert 160 < taken < 240
+    alone = BalancedSampler(lambda _: [(0,), (1,)], np.zeros(2, int), np.full(2, 0.1), seed=0)
+    assert len(list(alone)) == len(alone) == 1
 
 
 def test_a_plain_split_has_no_sources(root: Path) -> None:

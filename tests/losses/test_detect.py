@@ -36,6 +36,9 @@ def test_nothing_is_learned_of_classes_that_are_not_labelled() -> None:
     assert (found[1, :, [0, 3]] == 0).all()
     assert torch.equal(found[0][:, [0, 2, 3]], plain[0][:, [0, 2, 3]])
     assert torch.equal(found[1][:, [1, 2]], plain[1][:, [1, 2]])
+    more = IgnoringBCE(None, unlabelled[:, :3])(logits, target)
+    assert (more[..., 3] == 0).all(), "the data says nothing of a class that only the model has"
+    assert torch.equal(more[..., :3], found[..., :3])
 
 
 def test_ignoring_bce_spares_negatives_only() -> None:

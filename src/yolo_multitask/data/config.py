@@ -83,7 +83,8 @@ def _read_sources(
     given = content.get("path")
     roots = [file.parent] if given is None else [Path(given), file.parent / given, DATASETS_DIR / given, file.parent]
     try:
-        return read_sources(content, [*roots, DATASETS_DIR], partial(load_data, task=task, labels=labels))
+        load = partial(load_data, task=task, labels=labels)
+        return read_sources(content, [*roots, DATASETS_DIR], load, task, labels)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from multiprocessing.pool import ThreadPool
@@ -32,7 +33,7 @@ from yolo_multitask.data.labels import LabelSpec, cache_file
 from yolo_multitask.data.partial import conform, count_labels, source_table
 from yolo_multitask.data.scan import CACHE_VERSION, Scan, read_cache, scan_image, write_cache
 from yolo_multitask.data.sequences import fill_motion, frames_by_folder
-from yolo_multitask.data.sources import sources_of
+from yolo_multitask.data.sources import Source, sources_of
 
 
 class MultiTaskDataset(YOLODataset):
@@ -46,6 +47,7 @@ class MultiTaskDataset(YOLODataset):
         data: Data set configuration as `yolo_multitask.data.config.load_data` returns it: ``label_spec``,
             ``kpt_classes`` (by the classes of the lines, with ``single_cls`` too), ``names``, ``flip_idx`` and
             ``channels``.
+        sources: What the images are from, where the split lists sources.
         *args: As `ultralytics.data.base.BaseDataset`.
         **kwargs: As `ultralytics.data.base.BaseDataset`.
 
@@ -63,10 +65,11 @@ class MultiTaskDataset(YOLODataset):
 
     format_class = MultiTaskFormat
     im_files: list[str]
+    fraction: float
 
-    def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, data: dict[str, Any], sources: Sequence[Source] = (), **kwargs: Any) -> None:
         spec = data.get("label_spec")
-        self.sources = sources_of(data, kwargs.get("img_path", args[0] if args else None))
+        self.sources = tuple(sources)
         if not isinstance(spec, LabelSpec):
             raise ValueError(f"data: expected `label_spec`, found {spec!r}; load the data YAML with `load_data`")
         self.data = data
@@ -91,12 +94,18 @@ class MultiTaskDataset(YOLODataset):
         """
         if not self.sources:
             return super().get_img_files(img_path)  # type: ignore[no-any-return]
+        share, self.fraction = self.fraction, 1.0
+        listed = [super(MultiTaskDataset, self).get_img_files(list(source.paths)) for source in self.sources]
+        self.fraction = share
+        total = sum(map(len, listed))
+        count = min(share if isinstance(share, int) else max(1, round(total * share)), total)
+        listed = [files[: -(-count * len(files) // total)] for files in listed]
         for number, source in enumerate(self.sources):
-            for file in super().get_img_files(list(source.paths)):
+            for file in listed[number]:
                 if self._source_of.setdefault(file, number) != number:
                     both = f"'{self.sources[self._source_of[file]].name}' and '{source.name}'"
                     raise ValueError(f"{self.prefix}{file}: expected an image in one source, found it in {both}")
-        return list(self._source_of)
+        return [file for files in listed for file in files]
 
     def get_label_files(self) -> list[str]:
         """Return the label file of every image and keep them in `label_files`."""
@@ -230,8 +239,8 @@ class MultiTaskDataset(YOLODataset):
     def _conform(self, labels: list[dict[str, Any]]) -> None:
         """Leave of the labels what their sources are there for, and say which classes they do not label."""
         missing = [source.unlabelled(self.spec.nc) for source in self.sources]
-        if self.single_cls:
-            missing = [np.array([bool(m.any()), *[False] * (self.spec.nc - 1)]) for m in missing]
+        if self.single_cls:  # an object of a class that is not labelled is of the one class, too
+            missing = [np.array([m.any()]) for m in missing]
         groups: dict[bytes, int] = {}
         group = [groups.setdefault(m.tobytes(), len(groups)) for m in missing]
         counts: list[Counter[str]] = [Counter() for _ in self.sources]
@@ -243,7 +252,8 @@ class MultiTaskDataset(YOLODataset):
                 label |= {"group": group[number], "unlabelled": missing[number]}
             counts[number].update(count_labels(label), **{"other classes": others})
         if LOCAL_RANK in {-1, 0}:
-            table = source_table(list(zip(self.sources, counts, strict=True)), self.data["names"])
+            names = None if self.single_cls else self.data["names"]
+            table = source_table(list(zip(self.sources, counts, strict=True)), names)
             LOGGER.info(f"{self.prefix}sources\n{table}")
 
     def _check(self, labels: list[dict[str, Any]]) -> None:
@@ -341,5 +351,6 @@ def build_multitask_dataset(
         prefix=colorstr(f"{mode}: "),
         classes=args.classes,
         data=data,
+        sources=sources_of(data, img_path, "train" if mode == "train" else args.split),
         fraction=fraction,
     )

@@ -85,13 +85,15 @@ class BalancedSampler(Sampler[int]):
             taken = _repeated(members, float(weight[members[0]]), rng)
             chosen += taken
             places.append((np.arange(len(taken)) + rng.random()) / max(len(taken), 1))
+        if not chosen:
+            chosen, places = [int(rng.integers(len(units)))], [np.zeros(1)]
         order = np.argsort(np.concatenate(places), kind="stable")
         return [units[chosen[k]] for k in order]
 
 
 def _repeated(members: NDArray[np.int64], weight: float, rng: np.random.Generator) -> list[int]:
     """Return members in random order, each `weight` times on average: whole times, and a random part of them."""
-    count = round(weight * len(members))
+    count = int(weight * len(members) + rng.random())  # a part of one is one in so many epochs
     rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
     return [int(i) for members in rounds for i in members][:count]
 

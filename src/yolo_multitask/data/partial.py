@@ -88,18 +88,19 @@ def strata(labels: Sequence[dict[str, Any]]) -> NDArray[np.int64]:
     return np.array(out, dtype=np.int64)
 
 
-def source_table(rows: Sequence[tuple[Source, dict[str, int]]], names: dict[int, str]) -> str:
+def source_table(rows: Sequence[tuple[Source, dict[str, int]]], names: dict[int, str] | None) -> str:
     """Return a table of what each source holds, and of all together.
 
     Args:
         rows: Each source with its counts: images, instances, polygons, keypoints, ids, other classes.
-        names: Classes of the training.
+        names: Classes of the training, None where all are one.
     """
     columns = ("images", "instances", *_TASKS.values(), "other classes")
     lines = [("source", *columns, "weight", "classes")]
     for source, counts in rows:
         numbers = [str(counts[c]) if c not in _TASKS.values() or _is_on(c, source) else "-" for c in columns]
-        listed = "all" if len(source.labelled) == len(names) else _listed([names[c] for c in source.labelled])
+        every = names is None or len(source.labelled) == len(names)
+        listed = "all" if every or names is None else _listed([names[c] for c in source.labelled])
         lines.append((source.name, *numbers, f"{source.weight:g}", listed))
     if len(rows) > 1:
         lines.append(("all", *(str(sum(counts[c] for _, counts in rows)) for c in columns), "", ""))

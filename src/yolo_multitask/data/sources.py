@@ -7,8 +7,8 @@ A split of a data YAML may be a list of sources::
       - {path: crowdpose/data.yaml, tasks: [detect, pose], classes: [person], weight: 2}
       - {path: mot17/images/train, labels: {ids: true}, names: [human], classes: {human: person}}
 
-`path` is a data YAML, a data set folder with one, or images as in any split. What the YAML of a source does not say is
-taken from the YAML that lists it. See `Source` for what becomes of the other keys.
+`path` is a data YAML, a data set folder with one, or images as in any split. What a source without a data YAML of
+its own does not say is taken from the YAML that lists it. See `Source` for what becomes of the other keys.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from yolo_multitask.tasks import TASKS
 SPLITS = ("train", "val", "test", "minival")
 SOURCE_KEYS = ("path", "split", "tasks", "classes", "weight", "names", "labels", "task", "format", "kpt_shape")
 _LINE_KEYS = ("labels", "task", "format", "kpt_shape")  # what says what the lines hold
-_KEYPOINT_KEYS = ("kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas")
+_KEYPOINT_KEYS = ("kpt_shape", "flip_idx", "kpt_oks_sigmas")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Source:
 
     Attributes:
         name: What to call it in messages and tables.
-        paths: Image folders, images or list files.
+        paths: Image folders or list files.
         spec: What its label lines hold.
         tasks: What counts as labelled. Of the others nothing is learned and nothing is measured on these images.
         classes: Class in the training by class in the lines. A line of another class is left out, with a count.
@@ -72,7 +72,11 @@ def has_sources(data: Mapping[str, Any]) -> bool:
 
 
 def read_sources(
-    data: Mapping[str, Any], root: Sequence[Path], load: Callable[[str], dict[str, Any]]
+    data: Mapping[str, Any],
+    root: Sequence[Path],
+    load: Callable[[str], dict[str, Any]],
+    task: str | None = None,
+    labels: Mapping[str, bool] | None = None,
 ) -> tuple[dict[str, Any], dict[str, list[Source]]]:
     """Resolve the sources of a data YAML.
 
@@ -80,6 +84,8 @@ def read_sources(
         data: The YAML; a plain path in a list with sources is a source without keys.
         root: Folders that relative paths may start from, in the order in which they are tried.
         load: Loads the data YAML of a source.
+        task: As `LabelSpec.from_data`, for sources without a data YAML.
+        labels: The same.
 
     Returns:
         The YAML with absolute paths in the place of sources, and `names` and the keypoint keys where only sources have
@@ -94,19 +100,23 @@ def read_sources(
     for split in SPLITS:
         value = data.get(split)
         items = value if isinstance(value, (list, tuple)) else [value] if value else []
-        found[split] = [_find(item, split, data, root, load) for item in items]
+        if split in SPLITS[:2] or any(isinstance(item, Mapping) for item in items):
+            reader = _Reader(data=data, root=root, load=load, task=task, labels=labels)
+            found[split] = [reader.find(item, split) for item in items]
     everything = [source for sources in found.values() for source in sources]
     out["names"] = names = _names(data, everything)
     out.pop("nc", None)
+    posed = [s for s in everything if "pose" in s.tasks]
     for key in _KEYPOINT_KEYS:
-        given = [s.own[key] for s in everything if s.own.get(key) is not None and "pose" in s.tasks]
+        given = [s.own[key] for s in posed if s.own.get(key) is not None]
         if out.get(key) is None and given:
             out[key] = given[0]
-    sources = {split: [_resolve(s, names, out) for s in listed] for split, listed in found.items() if listed}
+    if out.get("channels") is None and len(channels := {s.own.get("channels", 3) for s in everything}) == 1:
+        out["channels"] = channels.pop()
+    sources = {split: _distinct([_resolve(s, names, out) for s in listed]) for split, listed in found.items() if listed}
     for split, listed in sources.items():
         out[split] = [path for source in listed for path in source.paths]
-    if out.get("kpt_classes") is None and out.get("kpt_shape") is not None:
-        out["kpt_classes"] = sorted({c for listed in sources.values() for s in listed for c in s.kpt_classes})
+    _settle_keypoints(out, posed, sources, names)
     spec = merged_spec([s for listed in sources.values() for s in listed], len(names), out.get("kpt_shape"))
     out["labels"] = {"keypoints": spec.kpt_shape is not None, "polygons": spec.polygons, "ids": spec.ids}
     for key in ("task", "format"):
@@ -114,9 +124,57 @@ def read_sources(
     return out, sources
 
 
-def sources_of(data: Mapping[str, Any], img_path: Any) -> tuple[Source, ...]:
-    """Return the sources that the images at `img_path` are from, none where that split lists no sources."""
-    for listed in data.get("sources", {}).values():
+def _distinct(sources: list[Source]) -> list[Source]:
+    """Return the sources under names that differ."""
+    seen: dict[str, int] = {}
+    out = []
+    for source in sources:
+        seen[source.name] = count = seen.get(source.name, 0) + 1
+        out.append(source if count == 1 else replace(source, name=f"{source.name} #{count}"))
+    return out
+
+
+def _settle_keypoints(
+    out: dict[str, Any], posed: Sequence[_Found], sources: dict[str, list[Source]], names: Mapping[int, str]
+) -> None:
+    """Bring the classes with keypoints and the names of these into numbers of the training, in place."""
+    every = [source for listed in sources.values() for source in listed]
+    index = {name: i for i, name in names.items()}
+    if out.get("kpt_classes") is not None:
+        top = {index.get(str(c), c) for c in out["kpt_classes"]}
+        for split, listed in sources.items():
+            sources[split] = [replace(s, kpt_classes=tuple(c for c in s.kpt_classes if c in top)) for s in listed]
+    elif classes := sorted({c for source in every for c in source.kpt_classes}):
+        out["kpt_classes"] = classes
+    lists = [(found, points) for found in posed for points in found.keypoint_names.values()]
+    for found, points in lists[1:]:
+        if points != lists[0][1]:
+            raise ValueError(
+                f"{found.where}: its keypoints are {', '.join(points)}, those of {lists[0][0].where} "
+                f"{', '.join(lists[0][1])}; all sources with 'pose' need the same in the same order. Leave 'pose' out "
+                "of its 'tasks', or reorder its labels"
+            )
+    if out.get("kpt_names") is None:
+        named = {
+            index[target]: list(points)
+            for found in posed
+            for own, points in found.keypoint_names.items()
+            if (target := found.class_names.get(own)) in index
+        }
+        if named:
+            out["kpt_names"] = named
+
+
+def sources_of(data: Mapping[str, Any], img_path: Any, split: str) -> tuple[Source, ...]:
+    """Return the sources that the images at `img_path` are from, none where that split lists no sources.
+
+    Args:
+        data: What `load_data` returned.
+        img_path: The paths of a split.
+        split: Its name; another one with these paths is taken where it does not fit.
+    """
+    by_split = data.get("sources", {})
+    for listed in (by_split.get(split, ()), *by_split.values()):
         if [path for source in listed for path in source.paths] == img_path:
             return tuple(listed)
     return ()
@@ -148,11 +206,55 @@ class _Found:
     def where(self) -> str:
         return f"source '{self.item['path']}'"
 
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Name of a class in the training by its number in the lines, of the classes that are taken."""
+        chosen = self.item.get("classes")
+        names = chosen if isinstance(chosen, Mapping) else {n: n for n in chosen or self.names.values()}
+        return {i: str(names[name]) for i, name in self.names.items() if name in names}
 
-def _find(
-    item: Any, split: str, data: Mapping[str, Any], root: Sequence[Path], load: Callable[[str], dict[str, Any]]
-) -> _Found:
-    """Find the images of a source and what its lines hold."""
+    @property
+    def keypoint_names(self) -> dict[int, list[str]]:
+        """Names of the keypoints by class in the lines, where the data YAML of the source has them."""
+        given = self.own.get("kpt_names")
+        return {int(k): list(v) for k, v in given.items()} if isinstance(given, Mapping) else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """What is the same for all sources of a data YAML; see `read_sources`."""
+
+    data: Mapping[str, Any]
+    root: Sequence[Path]
+    load: Callable[[str], dict[str, Any]]
+    task: str | None
+    labels: Mapping[str, bool] | None
+
+    def find(self, item: Any, split: str) -> _Found:
+        """Find the images of a source and what its lines hold."""
+        item = _keys(item, split)
+        where = f"source '{item['path']}'"
+        path = _path(item["path"], self.root)
+        config = _data_yaml(path)
+        if config is not None:
+            own, paths = _own_data(self.load(str(config)), item, split, where)
+        else:
+            keys = (*_LINE_KEYS, "names", "nc", "channels")
+            own, paths = {k: self.data[k] for k in keys if self.data.get(k) is not None}, _images(path, split)
+        given = {k: item[k] for k in _LINE_KEYS if k in item}
+        if given.keys() - {"kpt_shape"}:
+            own = {k: v for k, v in own.items() if k not in {"labels", "task", "format"}}
+        own |= given
+        names = _as_names(item.get("names", own.get("names")), where)
+        try:
+            spec = LabelSpec.from_data({**own, "names": names, "nc": len(names)}, task=self.task, labels=self.labels)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        return _Found(item=item, own=own, paths=paths, spec=spec, tasks=_tasks(item, spec, where), names=names)
+
+
+def _keys(item: Any, split: str) -> Mapping[str, Any]:
+    """Return the keys of a source, checked; a plain path is one with no other key."""
     item = {"path": item} if isinstance(item, str) else item
     if not isinstance(item, Mapping) or not isinstance(item.get("path"), str):
         raise ValueError(f"'{split}': expected paths or sources with a 'path', found {item!r}")
@@ -162,21 +264,7 @@ def _find(
             close = get_close_matches(str(key), SOURCE_KEYS, 1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
             raise ValueError(f"{where}: unknown key '{key}'; expected {', '.join(SOURCE_KEYS)}.{hint}")
-    path = _path(item["path"], root)
-    config = _data_yaml(path)
-    if config is not None:
-        own, paths = _own_data(load(str(config)), item, split, where)
-    else:
-        own, paths = {k: data[k] for k in (*_LINE_KEYS, "names", "nc") if data.get(k) is not None}, _images(path, split)
-    given = {k: item[k] for k in _LINE_KEYS if k in item}
-    if given:
-        own = {k: v for k, v in own.items() if k not in {"labels", "task", "format"}} | given
-    names = _as_names(item.get("names", own.get("names")), where)
-    try:
-        spec = LabelSpec.from_data({**own, "names": names, "nc": len(names)})
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    return _Found(item=item, own=own, paths=paths, spec=spec, tasks=_tasks(item, spec, where), names=names)
+    return item
 
 
 def _own_data(
@@ -216,7 +304,7 @@ def _data_yaml(path: Path) -> Path | None:
 def _images(path: Path, split: str) -> tuple[str, ...]:
     """Return the images of a path without a data YAML: of a split below `images/` where that is how they are kept."""
     below = path / "images" / split
-    return (str(below if below.is_dir() else path),)
+    return (str(below.resolve() if below.is_dir() else path),)
 
 
 def _as_names(value: Any, where: str) -> dict[int, str]:
@@ -308,10 +396,9 @@ def _check_keypoints(found: _Found, data: Mapping[str, Any]) -> None:
             f"{found.where}: its instances have {own[0]} keypoints, those of the training {shape and shape[0]}; all "
             "sources with 'pose' need the same. Leave 'pose' out of its 'tasks'"
         )
-    for key in ("flip_idx", "kpt_names"):
-        mine, theirs = found.own.get(key), data.get(key)
-        if key == "flip_idx" and mine is not None and theirs is not None and list(mine) != list(theirs):
-            raise ValueError(
-                f"{found.where}: its '{key}' is {list(mine)}, that of the training {list(theirs)}: the order of the "
-                "keypoints differs. Leave 'pose' out of its 'tasks', or reorder its labels"
-            )
+    mine, theirs = found.own.get("flip_idx"), data.get("flip_idx")
+    if mine is not None and theirs is not None and list(mine) != list(theirs):
+        raise ValueError(
+            f"{found.where}: its 'flip_idx' is {list(mine)}, that of the training {list(theirs)}: the order of the "
+            "keypoints differs. Leave 'pose' out of its 'tasks', or reorder its labels"
+        )

@@ -64,6 +64,8 @@ class MultiTaskTrainer(DetectionTrainer):
                 f"'distill_model={self.args.distill_model}' wraps a network of one task and does not take multitask "
                 "models. Use 'teachers=[...]' with checkpoints of the single tasks instead."
             )
+        if self._trunk_frozen and self.args.balance != "fixed":
+            raise ValueError(f"balance={self.args.balance} weighs several tasks, but freeze={FREEZE_TRUNK} trains one.")
         self._teachers = self._load_teachers()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
@@ -123,11 +125,13 @@ class MultiTaskTrainer(DetectionTrainer):
                 tasks=tasks,
                 verbose=verbose and RANK == -1,
             )
-            if self.args.balance == "uncertainty":
-                model.balance = UncertaintyBalance(model.tasks)
             self.set_model_names_for_load(model)
             if weights:
                 model.load(weights)
+            if self.args.balance == "uncertainty":
+                model.balance = UncertaintyBalance(model.tasks)
+                if self.resume:
+                    model.balance.load_state_dict(network_of(weights).balance.state_dict())
         self.args.tasks = [t for t in model.tasks if t in tasks]
         self._save_tasks()
         return model
@@ -201,7 +205,9 @@ class MultiTaskTrainer(DetectionTrainer):
         model_has = set(config.get("tasks", BRANCH_TASKS)) | ({"track"} if switches.get("track") else set())
         in_model = select_tasks(switches, model_has, f"model '{config.get('yaml_file', 'dict')}'")
         spec = self.data["label_spec"]
-        data_has = {*spec.tasks} | ({"track"} if switches.get("track") else set())  # views of an image need no ids
+        sources = self.data.get("sources", {}).get("train")
+        labelled = spec.tasks if sources is None else {task for source in sources for task in source.tasks}
+        data_has = {*labelled} | ({"track"} if switches.get("track") else set())  # views of an image need no ids
         in_data = select_tasks(switches, data_has, f"data '{self.args.data}'", spec.advice)
         tasks = tuple(t for t in in_model if t in in_data)
         for task in in_model:
@@ -240,7 +246,7 @@ class MultiTaskTrainer(DetectionTrainer):
     def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Return the loader of a split; the training's decides which images share a batch, see `data.loader`."""
         pairs = "track" in self.args.tasks
-        if mode != "train" or not (pairs or sources_of(self.data, dataset_path)):
+        if mode != "train" or not (pairs or sources_of(self.data, dataset_path, mode)):
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
         with torch_distributed_zero_first(rank):
             dataset = self.build_dataset(dataset_path, mode, batch_size)

@@ -130,7 +130,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
 
     def _choose_tasks(self, available: tuple[str, ...], data: Mapping[str, Any]) -> tuple[str, ...]:
         """Return those of the available tasks that the data labels."""
-        sources = data.get("sources", {}).get("val" if self.training else self.args.split)
+        sources = data.get("sources", {}).get("val" if self._loaded is None else self.args.split)
         named = {task for source in sources or () for task in source.tasks}
         in_data = tuple(t for t in data["label_spec"].tasks if sources is None or t in named)
         for task in available if self.args.tasks is None else ():
@@ -138,7 +138,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
                 raise ValueError(
                     f"'{task}=True' was asked for and model '{self.args.model}' has it, but the labels of data "
                     f"'{self.data_name}' hold only: {', '.join(in_data)}. Leave out '{task}=True', or "
-                    f"{data['label_spec'].advice[task]}."
+                    f"{data['label_spec'].advice.get(task, 'validate on a split that labels it')}."
                 )
         return tuple(t for t in SPECS if t in available and t in in_data)
 
@@ -323,8 +323,9 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """Return which predictions (N,) the source of the image can judge: of classes and a task that it labels."""
         if self.sources and task not in self.sources[batch["source"]].tasks:
             return np.zeros(len(pred_cls), dtype=bool)
-        known = ~batch["unlabelled"] if "unlabelled" in batch else None
-        return np.ones(len(pred_cls), dtype=bool) if known is None else known[pred_cls.astype(int)]
+        if "unlabelled" not in batch:
+            return np.ones(len(pred_cls), dtype=bool)
+        return np.isin(pred_cls, np.flatnonzero(~batch["unlabelled"]))
 
     def _update_confusion(
         self, preds: dict[str, torch.Tensor], batch: dict[str, Any], ignored: NDArray[np.bool_], img: torch.Tensor
@@ -333,6 +334,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         keep = torch.from_numpy(~ignored).to(preds["cls"].device)
         if len(batch["cls"]) and len(keep):  # a confusion of classes counts wherever it stands
             keep |= (detect.similarity(batch["bboxes"], preds["bboxes"]) > CONFUSION_IOU).any(0)
+        keep &= torch.from_numpy(self._can_be_judged("detect", preds["cls"].cpu().numpy(), batch)).to(keep.device)
         shown = {k: v[keep] for k, v in preds.items()}
         self.confusion_matrix.process_batch(shown, batch, conf=self.args.conf)
         if self.args.visualize:

@@ -103,7 +103,8 @@ class IgnoringBCE(nn.Module):
 
         Args:
             ignored_BA: Which anchors lie in an ignore region, bool; None if no anchor does.
-            unlabelled_BC: Which classes are not labelled in an image, bool; None if all are.
+            unlabelled_BC: Which classes are not labelled in an image, bool; None if all are. Of classes beyond these,
+                which the model has and the data has not, nothing is known either.
         """
         super().__init__()
         self.ignored_BA, self.unlabelled_BC = ignored_BA, unlabelled_BC
@@ -112,7 +113,9 @@ class IgnoringBCE(nn.Module):
         """Return the loss (B, A, C). An anchor with a positive target in an ignore region is trained as any other."""
         loss_BAC = F.binary_cross_entropy_with_logits(logits_BAC, target_BAC, reduction="none")
         if self.unlabelled_BC is not None:
-            unknown_BAC = self.unlabelled_BC.to(loss_BAC.device)[:, None] & (target_BAC == 0)
+            more = loss_BAC.shape[2] - self.unlabelled_BC.shape[1]
+            unlabelled_BC = F.pad(self.unlabelled_BC.to(loss_BAC.device), (0, more), value=True)
+            unknown_BAC = unlabelled_BC[:, None] & (target_BAC == 0)
             loss_BAC = loss_BAC.masked_fill(unknown_BAC, 0.0)
         if self.ignored_BA is None:
             return loss_BAC

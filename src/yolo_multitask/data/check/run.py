@@ -86,6 +86,10 @@ def _load(file: str, split: str | None, run: _Run) -> dict[str, Any] | None:
         message = " ".join(str(error).split()).removeprefix(f"{file}: ")
         run.take([Finding("data-yaml", file, message)])
         return None
+    if settings.get("sources"):
+        raise ValueError(
+            f"{file}: expected a data set with plain paths, found one that lists sources; check each alone"
+        )
     if split and not settings.get(split):
         there = ", ".join(s for s in SPLITS if settings.get(s))
         raise ValueError(f"split={split}: expected a split of {file}, which has {there}")

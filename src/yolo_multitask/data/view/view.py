@@ -98,6 +98,10 @@ def view(
     _check_arguments(split, {"limit": limit, "columns": columns}, size, seed)
     _check_free(target, exist_ok)
     loaded = load_data(data, split=split)
+    if loaded.get("sources"):
+        raise ValueError(
+            f"data={data}: expected a data set with plain paths, found one that lists sources; view each alone"
+        )
     names: dict[int, str] = loaded["names"]
     wanted = _known(_texts(classes), list(names.values()), "classes"), _known(_texts(tasks), TASKS, "tasks")
     files = _image_files(loaded, split)
