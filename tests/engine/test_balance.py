@@ -13,6 +13,7 @@ from yolo_multitask import MultiTaskYOLO
 
 SETTINGS: dict[str, Any] = {
     "balance": "uncertainty",
+    "nbs": 4,
     "optimizer": "AdamW",
     "lr0": 0.05,
     "warmup_epochs": 0,
