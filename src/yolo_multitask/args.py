@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "next": None,  # whether `track` predicts the box in the next frame; None: as the model YAML says
     "pair_gap": 10,  # largest distance in frames of the two frames of a sequence that are seen in one step
     "similarity": "box",  # by which validation matches tracks to the truth: box, mask or oks
+    "balance": "fixed",  # of the tasks' losses: by their gains alone, or by weights that are learned: uncertainty
     "teachers": None,  # checkpoints to distil from: each branch also learns from the first that has it
     "distill": 1.0,  # gain of the distillation loss
     "labels": None,  # what the label lines hold, for data YAMLs that do not say
@@ -40,6 +41,7 @@ USER_KEYS = (
     "next",
     "pair_gap",
     "similarity",
+    "balance",
     "teachers",
     "distill",
     "labels",
@@ -122,6 +124,10 @@ def normalise(overrides: Mapping[str, Any] | None, *, typed: bool = True) -> dic
         raise ValueError(f"'next' must be True or False (predict the box in the next frame), got {out['next']!r}.")
     if out.get("similarity", "box") not in ("box", "mask", "oks"):
         raise ValueError(f"'similarity' must be box, mask or oks, got {out['similarity']!r}.")
+    if out.get("balance", "fixed") not in ("fixed", "uncertainty"):
+        raise ValueError(
+            f"'balance' must be fixed or uncertainty (learned weights of the tasks), got {out['balance']!r}."
+        )
     gap = out.get("pair_gap", 1)
     if isinstance(gap, bool) or not isinstance(gap, int) or gap < 1:
         raise ValueError(f"'pair_gap' must be a whole number of frames, 1 or more, got {gap!r}.")

@@ -289,7 +289,7 @@ def test_every_data_function_in_use_is_tested_here() -> None:
 
 
 def test_loader_that_is_built_anew_with_another_sampler() -> None:
-    """`build_pair_dataloader` takes the settings of the host's loader; epochs end by the length of the sampler."""
+    """`build_train_dataloader` takes the settings of the host's loader; epochs end by the length of the sampler."""
     dataset = torch.utils.data.TensorDataset(torch.arange(5))
     dataset.collate_fn = lambda batch: [int(x) for (x,) in batch]
     loader = build_dataloader(dataset, 2, 0, shuffle=True, rank=-1, drop_last=False, device="cpu")

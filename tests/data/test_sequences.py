@@ -17,7 +17,8 @@ from ultralytics.data.build import build_dataloader
 
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.dataset import MultiTaskDataset, build_multitask_dataset
-from yolo_multitask.data.sequences import PairSampler, build_pair_dataloader, frames_by_folder, relative_displacement
+from yolo_multitask.data.loader import build_train_dataloader
+from yolo_multitask.data.sequences import PairSampler, frames_by_folder, relative_displacement
 from yolo_multitask.data.synthetic import WorldConfig, write_dataset
 
 SIZE = 64
@@ -217,7 +218,7 @@ def places(dataset: MultiTaskDataset, batch: dict[str, Any]) -> list[tuple[str, 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_gives_pairs_in_every_epoch(world: Path, workers: int) -> None:
     dataset = build(world, fliplr=0.5)
-    loader = build_pair_dataloader(dataset, 4, workers, -1, seed=3, max_gap=2, device="cpu")
+    loader = build_train_dataloader(dataset, 4, workers, -1, seed=3, max_gap=2, device="cpu")
     assert len(loader) == 3
     assert len(loader.sampler) == 10
     assert loader.num_workers == workers
@@ -243,7 +244,7 @@ def test_loader_gives_pairs_in_every_epoch(world: Path, workers: int) -> None:
 
 def test_loader_is_the_hosts_but_for_the_order(world: Path) -> None:
     dataset = build(world)
-    ours = build_pair_dataloader(dataset, 4, 2, -1, seed=0, max_gap=2, device="cpu")
+    ours = build_train_dataloader(dataset, 4, 2, -1, seed=0, max_gap=2, device="cpu")
     host = build_dataloader(dataset, 4, 2, shuffle=True, rank=-1, device="cpu")
     assert type(ours) is type(host)
     for name in ("num_workers", "prefetch_factor", "pin_memory", "collate_fn", "worker_init_fn", "drop_last"):
@@ -256,7 +257,7 @@ def test_loader_of_a_process_group_takes_its_share(world: Path) -> None:
     dataset = build(world)
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
-        loader = build_pair_dataloader(dataset, 4, 0, 0, seed=0, max_gap=2, device="cpu")
+        loader = build_train_dataloader(dataset, 4, 0, 0, seed=0, max_gap=2, device="cpu")
     finally:
         torch.distributed.destroy_process_group()
     assert isinstance(loader.sampler, PairSampler)
@@ -267,7 +268,7 @@ def test_loader_of_a_process_group_takes_its_share(world: Path) -> None:
 def test_two_views_of_a_still_image_differ(world: Path) -> None:
     dataset = build(world)
     dataset.identities = []  # no sequences
-    batch = next(iter(build_pair_dataloader(dataset, 4, 0, -1, seed=0, max_gap=2, device="cpu")))
+    batch = next(iter(build_train_dataloader(dataset, 4, 0, -1, seed=0, max_gap=2, device="cpu")))
     assert batch["im_file"][0] == batch["im_file"][1] != batch["im_file"][2] == batch["im_file"][3]
     assert not torch.equal(batch["img"][0], batch["img"][1])
     first, second = (set(batch["instance"][batch["batch_idx"] == i].tolist()) for i in range(2))
@@ -278,7 +279,7 @@ def test_two_views_of_a_still_image_differ(world: Path) -> None:
 def test_an_odd_batch_warns(world: Path, caplog: pytest.LogCaptureFixture, batch: int, text: str | None) -> None:
     dataset = build(world)
     caplog.clear()
-    loader = build_pair_dataloader(dataset, batch, 0, -1, seed=0, max_gap=2, device="cpu")
+    loader = build_train_dataloader(dataset, batch, 0, -1, seed=0, max_gap=2, device="cpu")
     assert sum(len(b["im_file"]) for b in loader) == 10
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert [text in w for w in warnings] == ([True] if text else [])
@@ -288,7 +289,7 @@ def test_drop_last_keeps_full_batches(world: Path) -> None:
     dataset = build(world)
 
     def sizes(batch: int) -> list[int]:
-        loader = build_pair_dataloader(dataset, batch, 0, -1, seed=0, max_gap=2, drop_last=True, device="cpu")
+        loader = build_train_dataloader(dataset, batch, 0, -1, seed=0, max_gap=2, drop_last=True, device="cpu")
         return [len(b["im_file"]) for b in loader]
 
     assert sizes(4) == [4, 4]
@@ -297,8 +298,8 @@ def test_drop_last_keeps_full_batches(world: Path) -> None:
 
 def test_rect_batches_of_several_shapes_are_refused(world: Path) -> None:
     dataset = build(world, rect=True)
-    assert len(build_pair_dataloader(dataset, 4, 0, -1, seed=0, max_gap=2, device="cpu")) == 3
+    assert len(build_train_dataloader(dataset, 4, 0, -1, seed=0, max_gap=2, device="cpu")) == 3
     dataset.batch_shapes = dataset.batch_shapes.copy()
     dataset.batch_shapes[0] += 32
     with pytest.raises(ValueError, match="set rect=False"):
-        build_pair_dataloader(dataset, 4, 0, -1, seed=0, max_gap=2, device="cpu")
+        build_train_dataloader(dataset, 4, 0, -1, seed=0, max_gap=2, device="cpu")

@@ -25,6 +25,22 @@ def test_points_in_regions_against_a_loop() -> None:
     assert not found[1].any()
 
 
+def test_nothing_is_learned_of_classes_that_are_not_labelled() -> None:
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros(2, 3, 4)
+    target[0, 1, 2] = 0.7
+    plain = IgnoringBCE(None)(logits, target)
+    unlabelled = torch.tensor([[False, True, False, False], [True, False, False, True]])
+    found = IgnoringBCE(None, unlabelled)(logits, target)
+    assert (found[0, :, 1] == 0).all()
+    assert (found[1, :, [0, 3]] == 0).all()
+    assert torch.equal(found[0][:, [0, 2, 3]], plain[0][:, [0, 2, 3]])
+    assert torch.equal(found[1][:, [1, 2]], plain[1][:, [1, 2]])
+    more = IgnoringBCE(None, unlabelled[:, :3])(logits, target)
+    assert (more[..., 3] == 0).all(), "the data says nothing of a class that only the model has"
+    assert torch.equal(more[..., :3], found[..., :3])
+
+
 def test_ignoring_bce_spares_negatives_only() -> None:
     logits = torch.randn(1, 3, 2)
     target = torch.zeros(1, 3, 2)

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import typer
 
 from yolo_multitask import __version__
+from yolo_multitask.cli.data import DATA_COMMANDS, run_data
 from yolo_multitask.cli.grammar import UsageError, unknown
 
 MODES = ("train", "val", "predict", "track", "export", "benchmark")
 GROUPS = ("data", "demo", "checks")
-DATA_COMMANDS = ("convert-coco", "convert-mot")
 INTERRUPTED = 130
 SELF_EXPLAINING = (ValueError, OSError, RuntimeError, TypeError, SyntaxError, ImportError)
 COLLECTS = {"allow_extra_args": True, "ignore_unknown_options": True}  # key=value words are read by cli.grammar
@@ -99,29 +99,6 @@ Measure the exported formats.
 \b
   ymt benchmark model=yolov8n.pt data=coco8.yaml imgsz=640
 """,
-    "convert-coco": """
-Convert COCO JSON files to label lines.
-
-\b
-  ymt data convert-coco out=coco split=val images=val2017 \\
-      instances=annotations/instances_val2017.json keypoints=annotations/person_keypoints_val2017.json
-
-Boxes, polygons and keypoints of an object go onto one line; nothing is dropped without being counted. Writes
-out/data.yaml too. Further keys: classes=person,dog background=False copy exist_ok.
-""",
-    "convert-mot": """
-Convert MOTChallenge sequences to label lines.
-
-\b
-  ymt data convert-mot src=MOT17 out=mot17 val_half
-  ymt data convert-mot src=MOT20/train out=mot20 val=MOT20-05
-  ymt data convert-mot src=DanceTrack out=dancetrack
-
-Persons with their identities; what the benchmark does not count becomes an ignore region, and nothing is dropped
-without being counted. src is a benchmark, a folder of sequences or one sequence (img1/, gt/gt.txt, seqinfo.ini).
-Writes out/data.yaml too. Further keys: split=val sequences=MOT17-02,MOT17-1* detector=SDP min_visibility=0.1 copy
-exist_ok.
-""",
     "demo": """
 Show all of it at work; no download.
 
@@ -174,20 +151,17 @@ for _mode in MODES:
     )
 
 
-@data_app.command(
-    "convert-coco", help=_HELP["convert-coco"], context_settings=COLLECTS, options_metavar="[KEY=VALUE]..."
-)
-def _convert_coco(context: typer.Context) -> None:
-    from yolo_multitask.cli.data import convert_coco
+def _data_command(name: str) -> Callable[[typer.Context], None]:
+    def command(context: typer.Context) -> None:
+        raise typer.Exit(run_data(name, context.args))
 
-    convert_coco(context.args)
+    return command
 
 
-@data_app.command("convert-mot", help=_HELP["convert-mot"], context_settings=COLLECTS, options_metavar="[KEY=VALUE]...")
-def _convert_mot(context: typer.Context) -> None:
-    from yolo_multitask.cli.data import convert_mot
-
-    convert_mot(context.args)
+for _name, _command in DATA_COMMANDS.items():
+    data_app.command(_name, help=_command.help, context_settings=COLLECTS, options_metavar="[KEY=VALUE]...")(
+        _data_command(_name)
+    )
 
 
 @app.command("demo", help=_HELP["demo"], context_settings=COLLECTS, options_metavar="[KEY=VALUE]...")
@@ -216,7 +190,7 @@ def arrange(argv: Sequence[str]) -> list[str]:
         return [*args, "--help"]
     if args[0] in GROUPS:
         if args[0] == "data" and not args[1].startswith("-") and args[1] not in DATA_COMMANDS:
-            raise UsageError(unknown(args[1], DATA_COMMANDS, "data command"))
+            raise UsageError(unknown(args[1], tuple(DATA_COMMANDS), "data command"))
         return args
     found = [i for i, arg in enumerate(args) if _names_mode(args, i)]
     modes = [args[i].removeprefix("mode=") for i in found]

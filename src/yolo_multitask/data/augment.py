@@ -3,7 +3,8 @@
 The extras ride as columns of ``labels["cls"]`` (see `yolo_multitask.data.columns`). The classes here replace the host's
 where it reads more into ``cls`` than a row per instance, where it treats every instance as fully labelled, and where a
 column has to follow the picture. `adapt_transforms` puts them into the pipeline that the host builds; no host name is
-rebound. They draw no random numbers.
+rebound. They draw no random numbers, unless images differ in which classes are labelled: then a picture is mixed with
+such that are labelled alike, as nothing could say where in the mixed one which class is labelled.
 
 Every instance carries a polygon wherever the data has polygons: the corners of its box where none is labelled
 (``HAS_MASK`` 0). Such a placeholder moves with the instance and is never drawn into a mask and never copy-pasted.
@@ -18,6 +19,7 @@ Shapes: N instances.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,7 @@ from ultralytics.data.augment import (
     Compose,
     CopyPaste,
     CutMix,
+    MixUp,
     Mosaic,
     RandomFlip,
     RandomPerspective,
@@ -52,6 +55,7 @@ from yolo_multitask.data.columns import (
     NUM_COLUMNS,
 )
 
+IMAGE_KEYS = ("source", "group", "unlabelled")  # what a label says of its image where there are several sources
 _PASTE_OVERLAP = 0.30  # share of any instance that a pasted one may cover (ultralytics CopyPaste)
 _MAX_CUT = 0.10  # share of a side of a box that may be cut off before its displacement counts as unknown
 
@@ -74,7 +78,26 @@ def box_rows(labels: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
     return _stack(labels, "bboxes", 4)
 
 
-class MultiTaskMosaic(Mosaic):
+class _Alike(BaseMixTransform):
+    """Takes as partners only images of which the same classes are labelled."""
+
+    def get_params(self, labels: dict[str, Any]) -> dict[str, Any]:
+        """Choose the partners of an image."""
+        self._group = labels.get("group")
+        params: dict[str, Any] = super().get_params(labels)
+        return params
+
+    def get_indexes(self) -> Any:
+        """Return the partners that the host chooses, with others in the place of those that do not fit."""
+        indexes = super().get_indexes()
+        if self._group is None:
+            return indexes
+        groups, members = self.dataset.group_of, self.dataset.groups[self._group]
+        fitting = [i if groups[i] == self._group else random.choice(members) for i in np.atleast_1d(indexes).tolist()]
+        return fitting if isinstance(indexes, list) else fitting[0]
+
+
+class MultiTaskMosaic(_Alike, Mosaic):
     """The host's mosaic, which forgets the displacement of what its border cuts."""
 
     def _cat_labels(self, mosaic_labels: list[dict[str, Any]]) -> dict[str, Any]:
@@ -84,7 +107,11 @@ class MultiTaskMosaic(Mosaic):
             cut = _is_cut(labels["instances"].bboxes, (0, 0, size, size))
             labels["cls"][cut, MOTION] = np.nan
         merged: dict[str, Any] = super()._cat_labels(mosaic_labels)
-        return merged
+        return merged | {key: mosaic_labels[0][key] for key in IMAGE_KEYS if key in mosaic_labels[0]}
+
+
+class MultiTaskMixUp(_Alike, MixUp):
+    """The host's mixup, of images that are labelled alike."""
 
 
 class MultiTaskPerspective(RandomPerspective):
@@ -150,7 +177,7 @@ class _RegionPerspective(RandomPerspective):
         return (box2[2] > box2[0]) & (box2[3] > box2[1])
 
 
-class MultiTaskCutMix(CutMix):
+class MultiTaskCutMix(_Alike, CutMix):
     """The host's CutMix, which brings along every ignore region that reaches into the pasted area, and forgets the
     displacement of what the area cuts.
     """
@@ -169,7 +196,7 @@ class MultiTaskCutMix(CutMix):
         return params
 
 
-class MultiTaskCopyPaste(CopyPaste):
+class MultiTaskCopyPaste(_Alike, CopyPaste):
     """The host's copy-paste for instances that may lack a polygon and may carry keypoints and an identity.
 
     Only instances with a labelled polygon are pasted, ignore regions never. A pasted mirror image (mode ``flip``) gets
@@ -256,6 +283,7 @@ def adapt_transforms(transforms: Compose) -> Compose:
     own = {
         Mosaic: MultiTaskMosaic,
         RandomPerspective: MultiTaskPerspective,
+        MixUp: MultiTaskMixUp,
         CutMix: MultiTaskCutMix,
         CopyPaste: MultiTaskCopyPaste,
         RandomFlip: MultiTaskFlip,

@@ -8,12 +8,16 @@ is checked before the host may start a download.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from yolo_multitask.configs import config_names, resolve_yaml
+from yolo_multitask.data.sources import Source, has_sources, read_sources
 from yolo_multitask.data.spec import LabelSpec, check_kpt_shape
 
 __all__ = ("KNOWN_KEYS", "load_data", "resolve_yaml")
@@ -42,7 +46,8 @@ def load_data(
 
     Returns:
         The host's dict (absolute image paths, ``names`` as {index: name}, ``nc``, ``channels``) plus ``label_spec``
-        (LabelSpec) and ``kpt_classes`` (sorted class indices; all classes when the YAML names none). Picklable.
+        (LabelSpec) and ``kpt_classes`` (sorted class indices; all classes when the YAML names none). Where a split
+        lists sources, ``sources`` holds them by split. Picklable.
 
     Raises:
         ValueError: The YAML is unknown, does not parse or contradicts itself; the message says what to change.
@@ -50,16 +55,64 @@ def load_data(
     """
     from ultralytics.data.utils import check_det_dataset
 
-    path = _find(os.fspath(name))
+    path, sources = _find(os.fspath(name)), None
     try:
         if path.lower().endswith((".yaml", ".yml")) and Path(path).is_file():
-            _check(_read(path), path, task, labels)
-        data: dict[str, Any] = check_det_dataset(path, split=split)
+            content = _read(path)
+            if has_sources(content):
+                content, sources = _read_sources(content, Path(path), task, labels)
+            _check(content, path, task, labels)
+        with _resolved(path, content if sources else None) as file:
+            data: dict[str, Any] = check_det_dataset(file, split=split)
     except (SyntaxError, TypeError, KeyError) as error:  # what the host raises for a bad YAML
         message = error.args[0] if error.args else error
         raise ValueError(f"{path}: {message}") from error
+    if sources:
+        data |= {"yaml_file": path, "sources": sources}
     data["label_spec"], data["kpt_classes"] = _check(data, path, task, labels)
     return data
+
+
+def _read_sources(
+    content: dict[str, Any], file: Path, task: str | None, labels: Mapping[str, bool] | None
+) -> tuple[dict[str, Any], dict[str, list[Source]]]:
+    """Resolve the sources of a data YAML; see `read_sources`."""
+    from ultralytics.utils import DATASETS_DIR
+
+    _check_keys(content)
+    given = content.get("path")
+    roots = [file.parent] if given is None else [Path(given), file.parent / given, DATASETS_DIR / given, file.parent]
+    try:
+        load = partial(load_data, task=task, labels=labels)
+        return read_sources(content, [*roots, DATASETS_DIR], load, task, labels)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+@contextmanager
+def host_yaml(data: Mapping[str, Any]) -> Iterator[str]:
+    """Give a data YAML that the host can load itself: where splits list sources a temporary one, without their keys.
+
+    Args:
+        data: What `load_data` returned.
+    """
+    plain = {k: v for k, v in data.items() if k in {*_SPLITS, "names", "channels", "kpt_shape"} and v is not None}
+    with _resolved(str(data["yaml_file"]), plain if data.get("sources") else None) as file:
+        yield file
+
+
+@contextmanager
+def _resolved(path: str, content: Mapping[str, Any] | None) -> Iterator[str]:
+    """Give the data YAML that the host is to load: the one at `path`, or a temporary one with `content`."""
+    if content is None:
+        yield path
+        return
+    from ultralytics.utils import YAML
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / Path(path).name
+        YAML.save(file, {**content, "path": str(Path(path).parent.resolve())})
+        yield str(file)
 
 
 def data_file(name: str | Path) -> str:
@@ -137,13 +190,7 @@ def _check_keys(data: Mapping[str, Any]) -> None:
     for split in _SPLITS:
         value = data.get(split)
         for item in value if isinstance(value, (list, tuple)) else []:
-            if isinstance(item, Mapping):
-                raise ValueError(
-                    f"'{split}': expected a path or a list of paths, found the source {item!r}. Sources with their own "
-                    "`tasks` and `classes` are not in this version: list the folders as plain paths, say with "
-                    "`labels:` all that any of them holds, and write '-' in a line for what its source did not label"
-                )
-            if not isinstance(item, str):
+            if not isinstance(item, (str, Mapping)):
                 raise ValueError(f"'{split}': expected a path or a list of paths, found the entry {item!r}")
 
 

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,10 @@ from yolo_multitask.data.augment import adapt_transforms
 from yolo_multitask.data.columns import CLS, HAS_KEYPOINTS, ID, IMAGE, INSTANCE, MAX_NUMBER, SCENE
 from yolo_multitask.data.format import MultiTaskFormat, collate_extras
 from yolo_multitask.data.labels import LabelSpec, cache_file
+from yolo_multitask.data.partial import conform, count_labels, source_table
 from yolo_multitask.data.scan import CACHE_VERSION, Scan, read_cache, scan_image, write_cache
 from yolo_multitask.data.sequences import fill_motion, frames_by_folder
+from yolo_multitask.data.sources import Source, sources_of
 
 
 class MultiTaskDataset(YOLODataset):
@@ -42,6 +47,7 @@ class MultiTaskDataset(YOLODataset):
         data: Data set configuration as `yolo_multitask.data.config.load_data` returns it: ``label_spec``,
             ``kpt_classes`` (by the classes of the lines, with ``single_cls`` too), ``names``, ``flip_idx`` and
             ``channels``.
+        sources: What the images are from, where the split lists sources.
         *args: As `ultralytics.data.base.BaseDataset`.
         **kwargs: As `ultralytics.data.base.BaseDataset`.
 
@@ -50,6 +56,7 @@ class MultiTaskDataset(YOLODataset):
         kpt_classes: Classes whose keypoints count, None for all.
         scan: Counts and messages of the scan (its labels are in `labels`).
         identities: (folder, ``#id``) of each identity index.
+        sources: What the images are from, where the split lists sources; else none.
 
     Raises:
         ValueError: ``data`` has no ``label_spec``, no image is usable, or there is no label file to train from.
@@ -58,9 +65,11 @@ class MultiTaskDataset(YOLODataset):
 
     format_class = MultiTaskFormat
     im_files: list[str]
+    fraction: float
 
-    def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, data: dict[str, Any], sources: Sequence[Source] = (), **kwargs: Any) -> None:
         spec = data.get("label_spec")
+        self.sources = tuple(sources)
         if not isinstance(spec, LabelSpec):
             raise ValueError(f"data: expected `label_spec`, found {spec!r}; load the data YAML with `load_data`")
         self.data = data
@@ -71,9 +80,32 @@ class MultiTaskDataset(YOLODataset):
         self.use_keypoints = spec.kpt_shape is not None
         self.use_obb = False
         self.scan = Scan()
+        self._source_of: dict[str, int] = {}
         self.identities: list[tuple[str, int]] = []
         # YOLODataset.__init__ is left out: it sets the flags above from one task, and polygons exclude keypoints there
         BaseDataset.__init__(self, *args, channels=data.get("channels", 3), **kwargs)
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
+        """Return the images, source by source where there are several; `fraction` takes its share of each.
+
+        Raises:
+            FileNotFoundError: A path does not exist, or there are no images.
+            ValueError: An image is in two sources.
+        """
+        if not self.sources:
+            return super().get_img_files(img_path)  # type: ignore[no-any-return]
+        share, self.fraction = self.fraction, 1.0
+        listed = [super(MultiTaskDataset, self).get_img_files(list(source.paths)) for source in self.sources]
+        self.fraction = share
+        total = sum(map(len, listed))
+        count = min(share if isinstance(share, int) else max(1, round(total * share)), total)
+        listed = [files[: -(-count * len(files) // total)] for files in listed]
+        for number, source in enumerate(self.sources):
+            for file in listed[number]:
+                if self._source_of.setdefault(file, number) != number:
+                    both = f"'{self.sources[self._source_of[file]].name}' and '{source.name}'"
+                    raise ValueError(f"{self.prefix}{file}: expected an image in one source, found it in {both}")
+        return [file for files in listed for file in files]
 
     def get_label_files(self) -> list[str]:
         """Return the label file of every image and keep them in `label_files`."""
@@ -82,9 +114,10 @@ class MultiTaskDataset(YOLODataset):
 
     def get_cache_hash(self) -> str:
         """Return a hash of the label grammar and of path, size and modification time of every image and label file."""
-        digest = hashlib.sha256(f"{CACHE_VERSION} {self._scan_spec()!r}".encode())
+        specs = [source.spec for source in self.sources] or [self._scan_spec("")]
+        digest = hashlib.sha256(f"{CACHE_VERSION} {specs!r}".encode())
         for path in (*self.im_files, *self.label_files):
-            digest.update(os.fsencode(path))
+            digest.update(os.fsencode(path) + b"%d" % self._source_of.get(path, -1))
             try:
                 stat = os.stat(path)
             except OSError:
@@ -102,10 +135,11 @@ class MultiTaskDataset(YOLODataset):
         Returns:
             The cache: ``version``, ``hash`` and the fields of a `Scan`.
         """
-        scan, spec = Scan(), self._scan_spec()
+        scan = Scan()
         desc = f"{self.prefix}Scanning {path.parent / path.name.split('.')[0]}..."
         with ThreadPool(NUM_THREADS) as pool:
-            found = pool.imap(lambda pair: scan_image(*pair, spec), zip(self.im_files, self.label_files, strict=True))
+            pairs = zip(self.im_files, self.label_files, strict=True)
+            found = pool.imap(lambda pair: scan_image(*pair, self._scan_spec(pair[0])), pairs)
             bar = TQDM(found, desc=desc, total=len(self.im_files))
             for one in bar:
                 scan.add(one)
@@ -140,6 +174,8 @@ class MultiTaskDataset(YOLODataset):
         labels: list[dict[str, Any]] = cache["labels"]
         self.scan = Scan(counts=cache["counts"], messages=cache["messages"], label_files=cache["label_files"])
         self._check(labels)
+        if self.sources:
+            self._conform(labels)
         self.im_files = [label["im_file"] for label in labels]
         self.label_files = img2label_paths(self.im_files)
         self._fill_columns(labels, found)
@@ -181,9 +217,44 @@ class MultiTaskDataset(YOLODataset):
         """Collate samples as the host does, and this package's keys with them (see `collate_extras`)."""
         return collate_extras(YOLODataset.collate_fn(batch))
 
-    def _scan_spec(self) -> LabelSpec:
-        """Return what the lines hold; with ``single_cls`` any class index is fine, as in the host."""
+    @cached_property
+    def group_of(self) -> list[int]:
+        """Group of each image: the same where the same classes are labelled."""
+        return [label["group"] for label in self.labels]
+
+    @cached_property
+    def groups(self) -> dict[int, list[int]]:
+        """Indices of the images of each group."""
+        members: dict[int, list[int]] = {}
+        for i, group in enumerate(self.group_of):
+            members.setdefault(group, []).append(i)
+        return members
+
+    def _scan_spec(self, file: str) -> LabelSpec:
+        """Return what the lines of an image hold; with ``single_cls`` any class index is fine, as in the host."""
+        if self.sources:
+            return self.sources[self._source_of[file]].spec
         return replace(self.spec, nc=MAX_NUMBER) if self.single_cls else self.spec
+
+    def _conform(self, labels: list[dict[str, Any]]) -> None:
+        """Leave of the labels what their sources are there for, and say which classes they do not label."""
+        missing = [source.unlabelled(self.spec.nc) for source in self.sources]
+        if self.single_cls:  # an object of a class that is not labelled is of the one class, too
+            missing = [np.array([m.any()]) for m in missing]
+        groups: dict[bytes, int] = {}
+        group = [groups.setdefault(m.tobytes(), len(groups)) for m in missing]
+        counts: list[Counter[str]] = [Counter() for _ in self.sources]
+        for label in labels:
+            number = self._source_of[label["im_file"]]
+            others = conform(label, self.sources[number], self.spec)
+            label["source"] = number
+            if any(m.any() for m in missing):
+                label |= {"group": group[number], "unlabelled": missing[number]}
+            counts[number].update(count_labels(label), **{"other classes": others})
+        if LOCAL_RANK in {-1, 0}:
+            names = None if self.single_cls else self.data["names"]
+            table = source_table(list(zip(self.sources, counts, strict=True)), names)
+            LOGGER.info(f"{self.prefix}sources\n{table}")
 
     def _check(self, labels: list[dict[str, Any]]) -> None:
         """Refuse a data set that nothing can be learned from or measured on."""
@@ -211,7 +282,7 @@ class MultiTaskDataset(YOLODataset):
         instances = 0
         for label in labels:
             cls, file = label["cls"], label["im_file"]
-            if self.kpt_classes is not None:
+            if self.kpt_classes is not None and not self.sources:
                 cls[~np.isin(cls[:, CLS], self.kpt_classes), HAS_KEYPOINTS] = 0
             folder = str(Path(file).parent)
             ids = label.pop("ids")
@@ -219,6 +290,8 @@ class MultiTaskDataset(YOLODataset):
                 cls[i, ID] = index.setdefault((folder, int(ids[i])), len(index))
             image, first = numbers.setdefault(file, (len(numbers), instances))
             cls[:, IMAGE], cls[:, INSTANCE] = image, np.arange(first, first + len(cls))
+            if self.sources and not self.sources[label["source"]].views:
+                cls[:, INSTANCE] = -1
             instances = max(instances, first + len(cls))
         self.identities = list(index)
         scenes = {folder: number for number, folder in enumerate(self._sequence_folders)}
@@ -278,5 +351,6 @@ def build_multitask_dataset(
         prefix=colorstr(f"{mode}: "),
         classes=args.classes,
         data=data,
+        sources=sources_of(data, img_path, "train" if mode == "train" else args.split),
         fraction=fraction,
     )

@@ -58,6 +58,9 @@ class MultiTaskFormat(Format):
         region = cls[:, IGNORE] > 0
         labels["ignore"] = _region_boxes(instances[region], w, h)
         cls, instances = cls[~region], instances[~region]
+        labels.pop("group", None)  # was for the choice of images to mix
+        if "unlabelled" in labels:
+            labels["unlabelled"] = torch.from_numpy(labels["unlabelled"])
         if self.return_mask:
             masks, order = self._rasterise(instances.segments, cls[:, HAS_MASK] > 0, w, h)
             labels["masks"] = torch.from_numpy(masks)
@@ -119,12 +122,15 @@ def collate_extras(batch: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         The same dict with ``has_keypoints, has_mask, has_id, ids, instance, image, scene`` (N,), ``motion`` (N, 4),
-        ``ignore`` (M, 4) normalised xywh and ``ignore_idx`` (M,) float, the image of each ignore region.
+        ``ignore`` (M, 4) normalised xywh and ``ignore_idx`` (M,) float, the image of each ignore region. Where images
+        differ in which classes are labelled, ``unlabelled`` (B, C) bool says which are not.
     """
     counts = torch.tensor([len(x) for x in batch["ignore"]])
     batch["ignore_idx"] = torch.repeat_interleave(torch.arange(len(counts)), counts).float()
     for key in _COLLATED:
         batch[key] = torch.cat(batch[key], 0)
+    if "unlabelled" in batch:
+        batch["unlabelled"] = torch.stack(batch["unlabelled"])
     return batch
 
 

@@ -159,7 +159,7 @@ def _label_dict(
     cls[:, HAS_MASK] = labelled
     cls[:, IGNORE] = labels.ignore
     polygons = (
-        p if there else _corners(box) for p, there, box in zip(labels.polygons, labelled, labels.boxes, strict=True)
+        p if there else corners(box) for p, there, box in zip(labels.polygons, labelled, labels.boxes, strict=True)
     )
     return {
         "im_file": im_file,
@@ -174,7 +174,7 @@ def _label_dict(
     }
 
 
-def _corners(box: NDArray[np.float32]) -> NDArray[np.float32]:
+def corners(box: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the corners of a box cx cy w h as a polygon, float32 (4, 2) in the box's frame."""
     cx, cy, w, h = box
     return np.array(

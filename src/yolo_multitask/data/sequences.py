@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
-from ultralytics.data.build import InfiniteDataLoader, build_dataloader
-from ultralytics.utils import LOGGER
 
 from yolo_multitask.data.columns import ID, IGNORE, MOTION, NO_ID
 
@@ -192,70 +189,6 @@ class PairSampler(Sampler[int]):
             yield frames[first], frames[partner]
             rest.remove(partner)
             free = rest
-
-
-def build_pair_dataloader(
-    dataset: Any,
-    batch: int,
-    workers: int,
-    rank: int,
-    seed: int,
-    max_gap: int,
-    share: float = 1.0,
-    drop_last: bool = False,
-    device: Any = "cuda",
-) -> InfiniteDataLoader:
-    """Build the host's training loader with a `PairSampler` in place of its random order.
-
-    Args:
-        dataset: A `MultiTaskDataset`.
-        batch: Batch size of this process. Even, else some partners (with 1: all) are in different batches, with a
-            warning.
-        workers: Number of worker processes at most.
-        rank: Process rank in distributed training, -1 for one process.
-        seed: Of the order of images.
-        max_gap: Largest distance of partners in frames.
-        share: Share of the pairs that are views of the same objects.
-        drop_last: Leave out the last batch where it is not full and not the only one.
-        device: Device that the batches go to.
-
-    Raises:
-        ValueError: With ``rect=True`` the images of a batch are fixed by their shapes.
-    """
-    if dataset.rect and not (dataset.batch_shapes == dataset.batch_shapes[0]).all():
-        raise ValueError(
-            f"{dataset.prefix}identity training chooses which images share a batch, but rect=True orders images of "
-            "several shapes by shape; set rect=False"
-        )
-    if batch % 2:
-        which = "no pair of views" if batch == 1 else "not every pair of views"
-        LOGGER.warning(f"{dataset.prefix}batch={batch}: {which} is in one batch for identity training; use an even one")
-    replicas, rank_in_all = (1, 0) if rank == -1 else (dist.get_world_size(), dist.get_rank())
-    sampler = PairSampler(
-        dataset.sequences,
-        len(dataset),
-        max_gap=max_gap,
-        seed=seed,
-        share=share,
-        num_replicas=replicas,
-        rank=rank_in_all,
-    )
-    host = build_dataloader(dataset, batch, workers, shuffle=True, rank=rank, drop_last=drop_last, device=device)
-    batch = min(batch, len(sampler))
-    extra = {"pin_memory_device": host.pin_memory_device} if host.pin_memory_device else {}  # deprecated in new torch
-    return InfiniteDataLoader(
-        dataset=dataset,
-        batch_size=batch,
-        sampler=sampler,
-        num_workers=host.num_workers,
-        prefetch_factor=host.prefetch_factor,
-        pin_memory=host.pin_memory,
-        collate_fn=host.collate_fn,
-        worker_init_fn=host.worker_init_fn,
-        generator=host.generator,
-        drop_last=drop_last and len(sampler) > batch,
-        **extra,
-    )
 
 
 def _natural(path: str) -> tuple[list[str | int], str]:

@@ -42,6 +42,7 @@ class Frame:
         ids: Their identities (M,); -1 for an object that need not be found.
         regions: Ignore regions (R, 4).
         similarity: Of the labelled objects with the detections (M, N), or None where boxes are compared.
+        unlabelled: Classes of which nothing is known in the image.
     """
 
     shape: tuple[int, int]
@@ -54,6 +55,7 @@ class Frame:
     ids: NDArray[np.int64]
     regions: NDArray[np.float32]
     similarity: NDArray[np.float64] | None
+    unlabelled: frozenset[int] = frozenset()
 
     @classmethod
     def of(
@@ -95,6 +97,7 @@ class Frame:
             ids=torch.where(known, targets["ids"], NO_ID).cpu().numpy(),
             regions=original_boxes(targets["regions"], targets),
             similarity=full,
+            unlabelled=frozenset(np.flatnonzero(targets.get("unlabelled", ())).tolist()),
         )
 
     def result(self, image: NDArray[np.uint8] | None) -> Results:
@@ -109,14 +112,14 @@ class Frame:
         """Return identities of the objects of a class, those of its tracks, and their similarity.
 
         A track that matches no object is left out where the labels cannot tell whether it is wrong: mostly inside an
-        ignore region, or on an object that need not be found.
+        ignore region, on an object that need not be found, or of a class that is not labelled in the image.
 
         Args:
             rows: Tracks (T, 8), x1 y1 x2 y2 id score class index-of-detection.
             cls: The class.
         """
         of_class, known = self.cls == cls, self.ids != NO_ID
-        rows = rows[rows[:, _CLS] == cls]
+        rows = rows[(rows[:, _CLS] == cls) & (cls not in self.unlabelled)]
         if self.similarity is None:
             similarity = box_similarity(self.boxes[of_class & known], rows[:, _BOX])
         else:

@@ -68,7 +68,7 @@ class TrackValidation(DetectionValidator):
 
     def _report_no_sequences(self) -> None:
         need = "tracks are measured on sequences (folders of two images or more, with '#id' in their labels)"
-        found = f"data '{self.args.data}' has none in its split '{self.args.split}'"
+        found = f"data '{self.data_name}' has none in its split '{self.args.split}'"
         if self.args.tasks is None and self.args.switches.get("track"):
             raise ValueError(f"'track=True' was asked for, but {need}; {found}. Leave it out, or add such a folder.")
         LOGGER.warning(f"'track' is not measured: {need}; {found}")

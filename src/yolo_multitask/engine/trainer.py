@@ -19,9 +19,11 @@ from yolo_multitask.args import full_cfg, normalise, own_cfg, select_tasks
 from yolo_multitask.data.augment import box_rows, class_column
 from yolo_multitask.data.config import data_file, load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
-from yolo_multitask.data.sequences import build_pair_dataloader
+from yolo_multitask.data.loader import build_train_dataloader
+from yolo_multitask.data.sources import sources_of
 from yolo_multitask.engine.validator import MultiTaskValidator
 from yolo_multitask.losses import MultiTaskLoss
+from yolo_multitask.losses.balance import UncertaintyBalance
 from yolo_multitask.nn.network import MultiTaskModel, load_model_yaml, network_of
 from yolo_multitask.nn.transfer import trained_tasks
 from yolo_multitask.tasks import BRANCH_TASKS
@@ -62,6 +64,8 @@ class MultiTaskTrainer(DetectionTrainer):
                 f"'distill_model={self.args.distill_model}' wraps a network of one task and does not take multitask "
                 "models. Use 'teachers=[...]' with checkpoints of the single tasks instead."
             )
+        if self._trunk_frozen and self.args.balance != "fixed":
+            raise ValueError(f"balance={self.args.balance} weighs several tasks, but freeze={FREEZE_TRUNK} trains one.")
         self._teachers = self._load_teachers()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
@@ -124,6 +128,10 @@ class MultiTaskTrainer(DetectionTrainer):
             self.set_model_names_for_load(model)
             if weights:
                 model.load(weights)
+            if self.args.balance == "uncertainty":
+                model.balance = UncertaintyBalance(model.tasks)
+                if self.resume:
+                    model.balance.load_state_dict(network_of(weights).balance.state_dict())
         self.args.tasks = [t for t in model.tasks if t in tasks]
         self._save_tasks()
         return model
@@ -197,7 +205,9 @@ class MultiTaskTrainer(DetectionTrainer):
         model_has = set(config.get("tasks", BRANCH_TASKS)) | ({"track"} if switches.get("track") else set())
         in_model = select_tasks(switches, model_has, f"model '{config.get('yaml_file', 'dict')}'")
         spec = self.data["label_spec"]
-        data_has = {*spec.tasks} | ({"track"} if switches.get("track") else set())  # views of an image need no ids
+        sources = self.data.get("sources", {}).get("train")
+        labelled = spec.tasks if sources is None else {task for source in sources for task in source.tasks}
+        data_has = {*labelled} | ({"track"} if switches.get("track") else set())  # views of an image need no ids
         in_data = select_tasks(switches, data_has, f"data '{self.args.data}'", spec.advice)
         tasks = tuple(t for t in in_model if t in in_data)
         for task in in_model:
@@ -234,18 +244,19 @@ class MultiTaskTrainer(DetectionTrainer):
         )
 
     def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-        """Return the loader of a split; to learn identities, one whose batches hold two views of each scene."""
-        if mode != "train" or "track" not in self.args.tasks:
+        """Return the loader of a split; the training's decides which images share a batch, see `data.loader`."""
+        pairs = "track" in self.args.tasks
+        if mode != "train" or not (pairs or sources_of(self.data, dataset_path, mode)):
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
         with torch_distributed_zero_first(rank):
             dataset = self.build_dataset(dataset_path, mode, batch_size)
-        return build_pair_dataloader(
+        return build_train_dataloader(
             dataset,
             batch_size,
             self.args.workers,
             rank=rank,
             seed=self.args.seed,
-            max_gap=self.args.pair_gap,
+            max_gap=self.args.pair_gap if pairs else None,
             share=1.0 if self._trunk_frozen else PAIR_SHARE,
             drop_last=bool(self.args.compile),
             device=self.device,
@@ -328,6 +339,12 @@ class MultiTaskTrainer(DetectionTrainer):
             save_dir=self.save_dir,
             on_plot=self.on_plot,
         )
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write a row of `results.csv`, with the learned weights of the tasks where there are such."""
+        balance = getattr(unwrap_model(self.model), "balance", None)
+        weights = {} if balance is None else {f"balance/{task}": w for task, w in balance.weights.items()}
+        super().save_metrics({**metrics, **weights})
 
     def save_model(self) -> bool:
         """Save the checkpoints, each written whole: a run killed while it saves keeps its previous ones."""

@@ -16,8 +16,9 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, ops
 
 from yolo_multitask import host
 from yolo_multitask.args import host_cfg, normalise, own_cfg, select_tasks
-from yolo_multitask.data.config import load_data
+from yolo_multitask.data.config import host_yaml, load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
+from yolo_multitask.data.sources import Source
 from yolo_multitask.engine import coco
 from yolo_multitask.engine.heads import activate, find_head, find_network, model_tasks
 from yolo_multitask.engine.loss_means import LossMeans
@@ -46,6 +47,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         metrics: `MultiTaskMetrics` of the validated tasks.
         sequences: Those of the data, see `TrackValidation`.
         kpt_classes: Classes that have keypoints.
+        sources: What the images are from, where the split lists sources.
     """
 
     # ---- set-up -----------------------------------------------------------------------------------------------------
@@ -75,6 +77,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         self.kpt_classes: list[int] = []
         self.cues: tuple[str, ...] = ()
         self._kpt_shape: tuple[int, int] | None = None
+        self.sources: tuple[Source, ...] = ()
         self._native_masks = False
         self._loss_means = LossMeans()
         self._loaded: dict[str, Any] | None = None
@@ -99,14 +102,24 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
             self._loaded = load_data(
                 self.args.data, task=self.args.label_task, labels=self.args.labels, split=self.args.split or ""
             )
-            self.args.data = str(self._loaded.get("yaml_file") or self.args.data)
+            self.args.data = self.data_name
             if head is not None:  # the host prints the table's header before it has set up the model
                 self._set_tasks(self._choose_tasks(self._available(model), self._loaded))
         try:
-            return super().__call__(trainer=trainer, model=model, **kwargs)
+            if trainer is not None or self._loaded is None or not self._loaded.get("sources"):
+                return super().__call__(trainer=trainer, model=model, **kwargs)
+            with host_yaml(self._loaded) as self.args.data:
+                return super().__call__(trainer=trainer, model=model, **kwargs)
         finally:
+            if trainer is None and self._loaded is not None:
+                self.args.data = self.data_name
             if head is not None:
                 head.active = active
+
+    @property
+    def data_name(self) -> str:
+        """What to call the data in messages."""
+        return str((self._loaded or {}).get("yaml_file") or self.args.data)
 
     def _available(self, model: Any) -> tuple[str, ...]:
         """Return the tasks that the model has and no switch turns off; in a training run, those that it trains."""
@@ -117,13 +130,15 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
 
     def _choose_tasks(self, available: tuple[str, ...], data: Mapping[str, Any]) -> tuple[str, ...]:
         """Return those of the available tasks that the data labels."""
-        in_data = data["label_spec"].tasks
+        sources = data.get("sources", {}).get("val" if self._loaded is None else self.args.split)
+        named = {task for source in sources or () for task in source.tasks}
+        in_data = tuple(t for t in data["label_spec"].tasks if sources is None or t in named)
         for task in available if self.args.tasks is None else ():
             if self.args.switches.get(task) and task not in in_data:
                 raise ValueError(
                     f"'{task}=True' was asked for and model '{self.args.model}' has it, but the labels of data "
-                    f"'{self.args.data}' hold only: {', '.join(in_data)}. Leave out '{task}=True', or "
-                    f"{data['label_spec'].advice[task]}."
+                    f"'{self.data_name}' hold only: {', '.join(in_data)}. Leave out '{task}=True', or "
+                    f"{data['label_spec'].advice.get(task, 'validate on a split that labels it')}."
                 )
         return tuple(t for t in SPECS if t in available and t in in_data)
 
@@ -148,6 +163,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """
         if not self.training and self._loaded is not None:
             self.data = self._loaded
+        self.sources = self.dataloader.dataset.sources
         tasks = self._choose_tasks(self._available(model), self.data)
         self._set_tasks(self.with_sequences(tasks, self.dataloader.dataset))
         super().init_metrics(model)
@@ -176,7 +192,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         if shape[0] != self.data["kpt_shape"][0]:
             raise ValueError(
                 f"model '{self.args.model}' predicts {shape[0]} keypoints (kpt_shape {list(shape)}), but data "
-                f"'{self.args.data}' labels {self.data['kpt_shape'][0]} (kpt_shape {list(self.data['kpt_shape'])}). "
+                f"'{self.data_name}' labels {self.data['kpt_shape'][0]} (kpt_shape {list(self.data['kpt_shape'])}). "
                 "Validate with data of the same keypoints, or with 'pose=False'."
             )
         self.sigmas = pose.oks_sigmas(self.data["kpt_shape"], self.data.get("kpt_oks_sigmas"))
@@ -241,6 +257,9 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         scale = torch.tensor([width, height, width, height], device=self.device)
         pbatch["regions"] = ops.xywh2xyxy(batch["ignore"][batch["ignore_idx"] == si]) * scale
         pbatch["labelled"] = {task: labelled(task, batch)[chosen] for task in self.tasks}
+        pbatch["source"] = batch["source"][si] if "source" in batch else 0
+        if "unlabelled" in batch:
+            pbatch["unlabelled"] = batch["unlabelled"][si].cpu().numpy()
         if "segment" in self.tasks:
             pbatch["masks"] = target_masks(
                 si, batch, len(pbatch["cls"]), overlap=self.args.overlap_mask, native=self._native_masks
@@ -267,7 +286,8 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
             cls = pbatch["cls"].cpu().numpy()
             stats, ignored = self._image_stats(predn, pbatch)
             name = Path(pbatch["im_file"]).name
-            self.metrics.update_stats({**stats, "target_img": np.unique(cls), "im_name": name})
+            source = np.array([pbatch["source"]])
+            self.metrics.update_stats({**stats, "target_img": np.unique(cls), "source": source, "im_name": name})
             if self.args.plots:
                 self._update_confusion(predn, pbatch, ignored, batch["img"][si])
             if len(predn["cls"]) and (self.args.save_json or self.args.save_txt):
@@ -289,6 +309,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
                 similar = similarity(task, preds, batch, batch["labelled"][task], self.sigmas)
                 tp = self.match_predictions(preds["cls"], targets, similar).cpu().numpy()
             ignored[task] = undecidable(task, tp, preds, batch)
+            ignored[task] |= ~self._can_be_judged(task, pred_cls, batch)
             counted = ~ignored[task]
             if task == "pose":
                 counted &= self.has_keypoints(preds["cls"]).cpu().numpy()
@@ -298,6 +319,14 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
             stats[stat_key("target_cls", task)] = targets.cpu().numpy()
         return stats, ignored["detect"]
 
+    def _can_be_judged(self, task: str, pred_cls: NDArray[Any], batch: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """Return which predictions (N,) the source of the image can judge: of classes and a task that it labels."""
+        if self.sources and task not in self.sources[batch["source"]].tasks:
+            return np.zeros(len(pred_cls), dtype=bool)
+        if "unlabelled" not in batch:
+            return np.ones(len(pred_cls), dtype=bool)
+        return np.isin(pred_cls, np.flatnonzero(~batch["unlabelled"]))
+
     def _update_confusion(
         self, preds: dict[str, torch.Tensor], batch: dict[str, Any], ignored: NDArray[np.bool_], img: torch.Tensor
     ) -> None:
@@ -305,6 +334,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         keep = torch.from_numpy(~ignored).to(preds["cls"].device)
         if len(batch["cls"]) and len(keep):  # a confusion of classes counts wherever it stands
             keep |= (detect.similarity(batch["bboxes"], preds["bboxes"]) > CONFUSION_IOU).any(0)
+        keep &= torch.from_numpy(self._can_be_judged("detect", preds["cls"].cpu().numpy(), batch)).to(keep.device)
         shown = {k: v[keep] for k, v in preds.items()}
         self.confusion_matrix.process_batch(shown, batch, conf=self.args.conf)
         if self.args.visualize:
@@ -313,6 +343,12 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
             )
 
     # ---- the whole split --------------------------------------------------------------------------------------------
+
+    def get_stats(self) -> dict[str, Any]:
+        """Compute all metrics, of each source too where there are several, and return the means by key."""
+        if len(self.sources) > 1:
+            self.metrics.divide({source.name: source.tasks for source in self.sources})
+        return super().get_stats()  # type: ignore[no-any-return]
 
     def gather_stats(self) -> None:
         """Gather the statistics of all processes, and rescale the validation losses to batches with labels."""
@@ -333,11 +369,16 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         values = [value for metric in metrics.parts.values() for value in metric.mean_results()]
         LOGGER.info(table_row("all", self.seen, metrics.nt_per_class.sum(), *values))
         if metrics.nt_per_class.sum() == 0:
-            LOGGER.warning(f"no labels in split '{self.args.split}' of data '{self.args.data}', nothing to measure")
+            LOGGER.warning(f"no labels in split '{self.args.split}' of data '{self.data_name}', nothing to measure")
         if self.args.verbose and not self.training and self.nc > 1:
             for i, c in enumerate(metrics.ap_class_index):
                 images, instances = metrics.nt_per_image[c], metrics.nt_per_class[c]
                 LOGGER.info(table_row(self.names[c], images, instances, *metrics.class_result(i)))
+        for name, own in metrics.by_source.items():
+            values = [
+                v for t in metrics.parts for v in (own.parts[t].mean_results() if t in own.parts else [np.nan] * 4)
+            ]
+            LOGGER.info(table_row(name[-22:], own.seen, own.nt_per_class.sum(), *values))
         if "track" in self.tasks:
             self.print_tracks()
 

@@ -1,7 +1,8 @@
 """Box and class losses, and the assignment that every other loss shares.
 
 Assignment, box, distribution and class losses are the host's `v8DetectionLoss` (TOOD,
-https://arxiv.org/abs/2108.07755). Added here: no class loss in ignore regions.
+https://arxiv.org/abs/2108.07755). Added here: no class loss in ignore regions, nor for classes that an image's source
+does not label.
 
 Shape suffixes in `losses`: B batch, A anchors, N instances of the batch, G instances of an image, C classes, P
 positives.
@@ -60,13 +61,14 @@ class DetectLoss(v8DetectionLoss):
 
         Args:
             raw: Raw outputs of the head.
-            batch: A training batch; `ignore` (M, 4) normalised cx cy w h and `ignore_idx` (M,) are its ignore regions.
+            batch: A training batch; `ignore` (M, 4) normalised cx cy w h and `ignore_idx` (M,) are its ignore regions,
+                `unlabelled` (B, C), if there, says of which classes nothing is known.
 
         Returns:
             The assignment, and `box_loss`, `cls_loss`, `dfl_loss` scaled by their gains.
         """
         step = copy(self)  # one step's class loss knows that step's ignore regions; this object stays as it is
-        step.bce = IgnoringBCE(self._ignored(raw, batch))
+        step.bce = IgnoringBCE(self._ignored(raw, batch), batch.get("unlabelled"))
         (fg, gt, boxes, anchors, strides), losses, _ = v8DetectionLoss.get_assigned_targets_and_loss(step, raw, batch)
         imgsz = torch.tensor(raw["feats"][0].shape[2:], device=fg.device, dtype=boxes.dtype) * self.stride[0]
         fg = fg.bool()
@@ -94,16 +96,27 @@ class DetectLoss(v8DetectionLoss):
 
 
 class IgnoringBCE(nn.Module):
-    """Elementwise binary cross-entropy that is zero for negatives in ignore regions."""
+    """Elementwise binary cross-entropy that is zero for negatives of which nothing is known."""
 
-    def __init__(self, ignored_BA: torch.Tensor | None) -> None:
-        """Remember which anchors, bool (B, A), lie in an ignore region; None if no anchor does."""
+    def __init__(self, ignored_BA: torch.Tensor | None, unlabelled_BC: torch.Tensor | None = None) -> None:
+        """Remember what is not known.
+
+        Args:
+            ignored_BA: Which anchors lie in an ignore region, bool; None if no anchor does.
+            unlabelled_BC: Which classes are not labelled in an image, bool; None if all are. Of classes beyond these,
+                which the model has and the data has not, nothing is known either.
+        """
         super().__init__()
-        self.ignored_BA = ignored_BA
+        self.ignored_BA, self.unlabelled_BC = ignored_BA, unlabelled_BC
 
     def forward(self, logits_BAC: torch.Tensor, target_BAC: torch.Tensor) -> torch.Tensor:
         """Return the loss (B, A, C). An anchor with a positive target in an ignore region is trained as any other."""
         loss_BAC = F.binary_cross_entropy_with_logits(logits_BAC, target_BAC, reduction="none")
+        if self.unlabelled_BC is not None:
+            more = loss_BAC.shape[2] - self.unlabelled_BC.shape[1]
+            unlabelled_BC = F.pad(self.unlabelled_BC.to(loss_BAC.device), (0, more), value=True)
+            unknown_BAC = unlabelled_BC[:, None] & (target_BAC == 0)
+            loss_BAC = loss_BAC.masked_fill(unknown_BAC, 0.0)
         if self.ignored_BA is None:
             return loss_BAC
         negative_BA = target_BAC.sum(-1) == 0

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from yolo_multitask.losses.balance import UncertaintyBalance
 from yolo_multitask.losses.detect import DetectLoss
 from yolo_multitask.losses.distill import DistillLoss
 from yolo_multitask.losses.pose import PoseLoss
@@ -59,6 +60,7 @@ class MultiTaskLoss:
         if "track" in self.tasks:
             self.losses["track"] = TrackLoss(head, args)
         self.distill = DistillLoss(head, args, teachers) if teachers else None
+        self.balance: UncertaintyBalance | None = getattr(model, "balance", None)
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, LossItems]:
         """Compute all losses.
@@ -68,7 +70,8 @@ class MultiTaskLoss:
             batch: A training batch.
 
         Returns:
-            The losses scaled by their gains and the batch size, 1-D, and the same detached, by name and per image.
+            What is minimised, 1-D: the losses scaled by their gains, the batch size, and the learned weights where
+            there are such; and the losses scaled by their gains, detached, by name and per image.
         """
         raw = preds[1] if isinstance(preds, tuple) else preds
         assigned, items = self.detect(raw, batch)
@@ -79,5 +82,5 @@ class MultiTaskLoss:
             counts |= task_counts
         if self.distill is not None:
             items["dist_loss"] = self.distill(raw, batch["img"])
-        total = torch.stack(list(items.values()))
+        total = torch.stack(list(items.values())) if self.balance is None else self.balance(items, counts)
         return total * raw["scores"].shape[0], LossItems({k: v.detach() for k, v in items.items()}, counts)

@@ -41,7 +41,8 @@ class MultiTaskMetrics(DetMetrics):
         pose: That of the keypoints; only with `pose`.
         track: `TrackMetric` of the sequences; only with `track`.
         stats: Arrays per image, by `stat_key`: `tp` (N, T) bool, `conf` (N,), `pred_cls` (N,), `target_cls` (M,); and
-            `target_img`, the classes present in an image.
+            `target_img`, the classes present in an image, `source` (1,), the number of its source.
+        by_source: Metrics of the images of each source alone, by its name; where the split lists several.
     """
 
     def __init__(self, names: Mapping[int, str] | None = None, tasks: Sequence[str] = tuple(SPECS)) -> None:
@@ -53,6 +54,8 @@ class MultiTaskMetrics(DetMetrics):
         """
         super().__init__(names)
         self.tasks = tuple(t for t in SPECS if t == "detect" or t in tasks)
+        self.by_source: dict[str, MultiTaskMetrics] = {}
+        self.stats["source"] = []
         for task in self.tasks[1:]:
             spec = SPECS[task]
             setattr(self, spec.metric, Metric() if spec.precision else TrackMetric())
@@ -124,6 +127,23 @@ class MultiTaskMetrics(DetMetrics):
         self.nt_per_class = np.bincount(stats["target_cls"].astype(int), minlength=len(self.names))
         self.nt_per_image = np.bincount(stats["target_img"].astype(int), minlength=len(self.names))
         return stats
+
+    def divide(self, tasks: Mapping[str, Sequence[str]]) -> None:
+        """Compute the measures of each source alone, `by_source`, from `stats`.
+
+        Args:
+            tasks: What each source labels, by its name, in the order of its number.
+        """
+        source = np.array([int(number[0]) for number in self.stats["source"]], dtype=int)
+        self.by_source = {}
+        for number, (name, labelled) in enumerate(tasks.items()):
+            own = MultiTaskMetrics(self.names, [t for t in self.tasks if t in labelled and SPECS[t].precision])
+            chosen = np.flatnonzero(source == number)
+            if len(chosen):
+                own.stats = {key: [self.stats[key][i] for i in chosen] for key in own.stats}
+                own.process()
+                own.seen = len(chosen)
+                self.by_source[name] = own
 
     def clear_image_metrics(self) -> None:
         """Forget the per-image metrics."""

@@ -6,7 +6,6 @@ and mask (keypoints ``-``, not labelled), a crowd becomes an ignore region. Form
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_multitask.data.convert.coco_files import Scheme, Source, finite, make_scheme, read_sources
+from yolo_multitask.data.convert.coco_files import Scheme, Source, finite, make_scheme, read_sources, texts
+from yolo_multitask.data.convert.dataset import count_labels
+from yolo_multitask.data.convert.geometry import normalised_box, normalised_keypoints, normalised_polygon
 from yolo_multitask.data.convert.output import (
     SPLITS,
     check_free,
@@ -27,8 +28,6 @@ from yolo_multitask.data.convert.output import (
 from yolo_multitask.data.convert.report import ConvertReport, SplitReport
 from yolo_multitask.data.convert.rle import decode_rle, mask_outlines
 from yolo_multitask.data.labels import Instance, Labels, polygon_box, write_labels
-
-DECIMALS = 6  # of written coordinates: below a thousandth of a pixel in any image
 
 
 def convert_coco(
@@ -67,34 +66,50 @@ def convert_coco(
         ValueError: A file is not COCO JSON, files do not belong together, a class is unknown, or a split exists.
         FileNotFoundError: A JSON file or the image folder does not exist.
     """
+    return convert_json(
+        instances=instances,
+        keypoints=keypoints,
+        images=images,
+        out=out,
+        split=split,
+        classes=classes,
+        background=background,
+        copy=copy,
+        exist_ok=exist_ok,
+        keys={},
+    )
+
+
+def convert_json(
+    *,
+    instances: str | Path | Sequence[str | Path] | None,
+    keypoints: str | Path | Sequence[str | Path] | None,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path,
+    split: str | Sequence[str],
+    classes: str | Sequence[str | int] | None,
+    background: bool,
+    copy: bool,
+    exist_ok: bool,
+    keys: Mapping[str, Any],
+) -> ConvertReport:
+    """Do what `convert_coco` does; `keys` of the data YAML take the place of those it would write."""
     target = Path(out).expanduser()
-    splits = _texts(split, True)
+    splits = texts(split, True)
     check_free(target, splits, exist_ok)
-    sources = read_sources(splits, _texts(images), _texts(instances), _texts(keypoints))
+    sources = read_sources(splits, texts(images), texts(instances), texts(keypoints))
     existing = read_data_yaml(target)
     if {s for s in SPLITS if existing.get(s)} <= set(splits):
         existing = {}  # every split is replaced
-    scheme = make_scheme(sources, None if classes is None else _texts(classes, True), existing)
+    scheme = make_scheme(sources, None if classes is None else texts(classes, True), existing)
     reports = {}
     with staged(target) as stage:
         for source in sources:
             reports[source.split] = _convert_split(source, scheme, stage, background, copy)
-        data = _merged_yaml(existing, scheme, sources, target)
+        data = {**_merged_yaml(existing, scheme, sources, target), **keys}
         (stage / "data.yaml").write_text(data_yaml_text(data), encoding="utf-8")
         install(stage, target, [s.split for s in sources])
     return ConvertReport(out=target, yaml=target / "data.yaml", names=scheme.names, splits=reports)
-
-
-def _texts(value: Any, commas: bool = False) -> list[str]:
-    """Return a list argument as texts; one text may be ``[a, b]`` (as on a command line), or ``a,b`` with `commas`."""
-    if value is None:
-        return []
-    if isinstance(value, (str, os.PathLike, int)):
-        text = os.fspath(value) if not isinstance(value, int) else str(value)
-        bracketed = text.startswith("[") and text.endswith("]")
-        parts = text.strip("[]").split(",") if bracketed or commas else [text]
-        return [p.strip().strip("'\"") for p in parts if p.strip()]
-    return [str(v) for v in value]
 
 
 def _merged_yaml(existing: Mapping[str, Any], scheme: Scheme, sources: Sequence[Source], out: Path) -> dict[str, Any]:
@@ -142,7 +157,7 @@ def _convert_split(source: Source, scheme: Scheme, stage: Path, background: bool
         if not len(labels) and not background:
             report.images_skipped += 1
             continue
-        _count(report, labels)
+        count_labels(report, labels)
         place_image(source.folder / name, stage / "images" / source.split / name, copy)
         write_labels(stage / "labels" / source.split / label, labels, scheme.spec)
     if not report.images:
@@ -153,17 +168,6 @@ def _convert_split(source: Source, scheme: Scheme, stage: Path, background: bool
         )
     report.dropped = +report.dropped  # without the reasons that did not occur
     return report
-
-
-def _count(report: SplitReport, labels: Labels) -> None:
-    """Add the lines of one image to the counts."""
-    kept = ~labels.ignore
-    report.images += 1
-    report.background += int(not kept.any())
-    report.instances += int(kept.sum())
-    report.ignored += int(labels.ignore.sum())
-    report.keypoints += int((labels.has_keypoints & kept).sum())
-    report.polygons += int((labels.has_polygon & kept).sum())
 
 
 def _image_name(file_name: str, present: set[str]) -> str | None:
@@ -207,11 +211,7 @@ def _box(
         box = polygon_box(polygon)
         return (box, "") if (box[2:] > 0).all() else (None, "box of zero area")
     corner, extent = np.array(bbox[:2], np.float64), np.array(bbox[2:], np.float64)
-    if (extent <= 0).any():
-        return None, "box of zero area"
-    low, high = corner.clip(0, size) / size, (corner + extent).clip(0, size) / size
-    box = np.concatenate(((low + high) / 2, high - low)).round(DECIMALS).astype(np.float32)
-    return (box, "") if (box[2:] > 0).all() else (None, "box outside the image")
+    return normalised_box(corner, corner + extent, size)
 
 
 def _polygon(segmentation: Any, image: Mapping[str, Any], report: SplitReport) -> NDArray[np.float32] | None:
@@ -228,24 +228,7 @@ def _polygon(segmentation: Any, image: Mapping[str, Any], report: SplitReport) -
         for part in segmentation:
             if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and finite(part):
                 parts.append(np.array(part, np.float64).reshape(-1, 2))
-    if not parts:
-        report.notes["mask without a usable outline, written as not labelled"] += 1
-        return None
-    size = (image["width"], image["height"])
-    points = (_merge(parts).clip(0, size) / size).round(DECIMALS).astype(np.float32)
-    if not (np.ptp(points, axis=0) > 0).all():
-        report.notes["mask without a usable outline, written as not labelled"] += 1
-        return None
-    return points
-
-
-def _merge(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Join the parts of a mask to one polygon, as the host does."""
-    if len(parts) == 1:
-        return parts[0]
-    from ultralytics.data.converter import merge_multi_segment
-
-    return np.concatenate(merge_multi_segment(parts), axis=0)  # type: ignore[arg-type]
+    return normalised_polygon(parts, (image["width"], image["height"]), report)
 
 
 def _keypoints(
@@ -260,12 +243,4 @@ def _keypoints(
         return None
     points = np.array(values, np.float64).reshape(count, 3)
     points[:, 2] = points[:, 2].clip(0, 2)
-    seen = points[:, 2] > 0
-    points[:, :2] /= size
-    outside = seen & ((points[:, :2] < 0) | (points[:, :2] > 1)).any(1)
-    if outside.any():
-        report.notes["keypoint outside the image, written as absent"] += int(outside.sum())
-    points[~seen | outside] = 0
-    if not points[:, 2].any():
-        return None
-    return points.round(DECIMALS).astype(np.float32)
+    return normalised_keypoints(points, size, report)

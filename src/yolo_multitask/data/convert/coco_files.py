@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -195,7 +196,7 @@ def make_scheme(sources: Sequence[Source], chosen: list[str] | None, existing: M
         polygons, kpt_names = _as_existing(existing, ids, names, polygons, kpt_names)
         counts = {len(k) for k in kpt_names.values()}
     spec = LabelSpec(nc=len(ids), kpt_shape=(counts.pop(), 3) if counts else None, polygons=polygons)
-    return Scheme(categories=ids, names=names, kpt_names=kpt_names, flip_idx=_flip_idx(kpt_names.values()), spec=spec)
+    return Scheme(categories=ids, names=names, kpt_names=kpt_names, flip_idx=flip_idx(kpt_names.values()), spec=spec)
 
 
 def _choose(chosen: Sequence[str], known: Mapping[int, Mapping[str, Any]]) -> list[int]:
@@ -240,7 +241,7 @@ def _short(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f", ... ({len(names)})" if len(names) > 8 else "")
 
 
-def _flip_idx(kpt_names: Iterable[Sequence[str]]) -> list[int] | None:
+def flip_idx(kpt_names: Iterable[Sequence[str]]) -> list[int] | None:
     """Return the keypoint order of a mirrored image from left/right in the names; None where the names do not say."""
     found = []
     for names in kpt_names:
@@ -250,6 +251,18 @@ def _flip_idx(kpt_names: Iterable[Sequence[str]]) -> list[int] | None:
     if not found or any(f != found[0] for f in found) or found[0] == list(range(len(found[0]))):
         return None
     return found[0]
+
+
+def texts(value: Any, commas: bool = False) -> list[str]:
+    """Return a list argument as texts; one text may be ``[a, b]`` (as on a command line), or ``a,b`` with `commas`."""
+    if value is None:
+        return []
+    if isinstance(value, (str, os.PathLike, int)):
+        text = os.fspath(value) if not isinstance(value, int) else str(value)
+        bracketed = text.startswith("[") and text.endswith("]")
+        parts = text.strip("[]").split(",") if bracketed or commas else [text]
+        return [p.strip().strip("'\"") for p in parts if p.strip()]
+    return [str(v) for v in value]
 
 
 def finite(values: Iterable[Any]) -> bool:

@@ -1,0 +1,1 @@
+"""Looking at labels: contact sheets and one page with filters."""
