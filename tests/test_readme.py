@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from yolo_multitask.cli import app, demo, run
+from yolo_multitask.cli.data import DATA_COMMANDS, arguments, data_function
 from yolo_multitask.cli.grammar import UsageError, join_tokens, parse_words
 
 ROOT = Path(__file__).parents[1]
@@ -36,13 +37,7 @@ def check(argv: list[str]) -> None:
     elif command == "demo":
         parse_words(join_tokens(rest), demo.ARGUMENTS)
     elif command == "data":
-        import inspect
-
-        from yolo_multitask.data.convert.coco import convert_coco
-        from yolo_multitask.data.convert.mot import convert_mot
-
-        function = {"convert-coco": convert_coco, "convert-mot": convert_mot}[rest[0]]
-        parse_words(join_tokens(rest[1:]), {n: p.default for n, p in inspect.signature(function).parameters.items()})
+        arguments(data_function(rest[0]), rest[1:])
     else:
         assert (command, rest) == ("checks", [])
 
@@ -85,7 +80,7 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
 
 
 def test_commands_in_help_parse() -> None:
-    texts = [app._ABOUT, *app._HELP.values()]
+    texts = [app._ABOUT, *app._HELP.values(), *(command.help for command in DATA_COMMANDS.values())]
     lines = [line.strip() for text in texts for line in text.replace("\\\n", " ").splitlines()]
     found = [shlex.split(line)[1:] for line in lines if line.startswith("ymt ")]
     assert len(found) >= 12

@@ -64,7 +64,7 @@ def test_arguments_speak_where_the_yaml_does_not(write) -> None:
         ({"train": ...}, "train"),
         ({"names": ...}, "names"),
         ({"train": [3]}, "expected a path or a list of paths, found the entry 3"),
-        ({"train": [{"path": "x", "tasks": ["pose"]}]}, "are not in this version: list the folders as plain paths"),
+        ({"train": [{"path": "x", "taks": ["pose"]}]}, "source 'x': unknown key 'taks'; .* Did you mean 'tasks'"),
         ({"kpt_shape": [3]}, r"expected \[K, D\]"),
         ({"kpt_shape": "3, 3"}, r"expected \[K, D\]"),
         (POSE | {"flip_idx": [0, 1]}, r"permutation of 0..2 \(3 keypoints in kpt_shape\), found 2 entries"),

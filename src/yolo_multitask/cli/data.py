@@ -193,6 +193,13 @@ out/index.html, one file with the pictures in it that opens from disk. Further k
 }
 
 
+def data_function(name: str) -> Callable[..., Any]:
+    """Return what a command of `ymt data` runs."""
+    module, function = DATA_COMMANDS[name].function.split(":")
+    found: Callable[..., Any] = getattr(import_module(f"yolo_multitask.{module}"), function)
+    return found
+
+
 def run_data(name: str, tokens: Sequence[str]) -> int:
     """Run a command of `ymt data`, print its report, and return the exit code.
 
@@ -203,14 +210,18 @@ def run_data(name: str, tokens: Sequence[str]) -> int:
     Raises:
         UsageError: As `call`.
     """
-    module, function = DATA_COMMANDS[name].function.split(":")
-    report = call(getattr(import_module(f"yolo_multitask.{module}"), function), tokens)
+    report = call(data_function(name), tokens)
     typer.echo(report)
     return int(bool(getattr(report, "errors", 0)))
 
 
 def call(function: Callable[..., Any], tokens: Sequence[str]) -> Any:
-    """Call a function with the `key=value` arguments of the command line.
+    """Call a function with the `key=value` arguments of the command line; see `arguments`."""
+    return function(**arguments(function, tokens))
+
+
+def arguments(function: Callable[..., Any], tokens: Sequence[str]) -> dict[str, Any]:
+    """Return what the `key=value` words of the command line give a function.
 
     Args:
         function: Its parameters are the accepted keys; those annotated with a path or a string take their value as
@@ -231,4 +242,4 @@ def call(function: Callable[..., Any], tokens: Sequence[str]) -> Any:
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in given]
     if missing:
         raise UsageError(f"expected {', '.join(f'{n}=VALUE' for n in missing)}, found {', '.join(given) or 'nothing'}.")
-    return function(**given)
+    return given
