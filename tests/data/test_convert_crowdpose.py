@@ -12,10 +12,11 @@ import yaml
 from PIL import Image
 
 from yolo_multitask.data.config import load_data
-from yolo_multitask.data.convert.crowdpose import COCO_KEYPOINTS, convert_crowdpose, convert_ochuman
+from yolo_multitask.data.convert.crowdpose import convert_crowdpose, convert_ochuman
 from yolo_multitask.data.convert.report import SplitReport
 from yolo_multitask.data.convert.rle import encode_rle
 from yolo_multitask.data.labels import Labels, LabelSpec, read_labels
+from yolo_multitask.data.synthetic import KEYPOINT_NAMES
 
 WIDTH, HEIGHT = 40, 20
 SCALE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
@@ -109,7 +110,7 @@ def test_not_crowdpose(tmp_path: Path) -> None:
     refused(r"a\.json: expected JSON, found text that is not")
     file.write_text("[]")
     refused("expected a JSON object, found list")
-    file.write_text(json.dumps(crowdpose(categories=[{"id": 1, "name": "person", "keypoints": COCO_KEYPOINTS}])))
+    file.write_text(json.dumps(crowdpose(categories=[{"id": 1, "name": "person", "keypoints": KEYPOINT_NAMES}])))
     refused(r"one category with 14 keypoints, found \[17\]; other COCO JSON is read by convert-coco")
     file.write_text(json.dumps({"images": []}))
     refused("found no categories")
@@ -151,7 +152,7 @@ def test_ochuman(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.boxes * SCALE, [[8, 6, 8, 8], [25, 7, 10, 10]], atol=1e-4)
     assert found.has_keypoints.tolist() == found.has_polygon.tolist() == [True, False]
     assert found.keypoints is not None
-    wanted = [[OCHUMAN.index(name) / WIDTH, 0.25, 2] for name in COCO_KEYPOINTS]
+    wanted = [[OCHUMAN.index(name) / WIDTH, 0.25, 2] for name in KEYPOINT_NAMES]
     wanted[1] = [18 / WIDTH, 0.25, 1]  # left eye, hidden by others
     wanted[2] = [0, 0, 0]  # right eye, missing
     np.testing.assert_allclose(found.keypoints[0], wanted, atol=1e-6)
@@ -186,7 +187,7 @@ def test_ochuman_coco_file(tmp_path: Path) -> None:
     data = {
         "images": [{"id": 1, "file_name": "1.jpg", "height": HEIGHT, "width": WIDTH}],
         "annotations": [row | {"keypoints": points, "segmentation": encode_rle(mask)}],
-        "categories": [{"id": 1, "name": "person", "keypoints": COCO_KEYPOINTS}],
+        "categories": [{"id": 1, "name": "person", "keypoints": KEYPOINT_NAMES}],
     }
     file = tmp_path / "ochuman_coco_format_val_range_0.00_1.00.json"
     file.write_text(json.dumps(data))

@@ -16,11 +16,12 @@ from PIL import Image
 from ultralytics.utils.plotting import Annotator, colors
 
 from yolo_multitask.data.labels import Instance, Labels, LabelSpec, write_labels
+from yolo_multitask.data.synthetic import KEYPOINT_NAMES
 from yolo_multitask.data.view import view as view_module
 from yolo_multitask.data.view.draw import GREY, MASK_OPACITY, SIDES, WHITE, draw_tile
 from yolo_multitask.data.view.page import write_page
 from yolo_multitask.data.view.sheet import write_sheets
-from yolo_multitask.data.view.skeleton import COCO_NAMES, skeleton
+from yolo_multitask.data.view.skeleton import skeleton
 from yolo_multitask.data.view.tiles import Tile, tasks_of
 from yolo_multitask.data.view.view import view
 
@@ -45,7 +46,7 @@ def tile(folder: Path, *instances: Instance, spec: LabelSpec = SPEC, **fields: A
 
 def body(**points: tuple[float, float, float]) -> list[tuple[float, float, float]]:
     """Return COCO keypoints by name, the others absent."""
-    return [points.get(name, (0, 0, 0)) for name in COCO_NAMES]
+    return [points.get(name, (0, 0, 0)) for name in KEYPOINT_NAMES]
 
 
 def test_a_box_is_drawn_on_its_edges_in_the_colour_of_its_class_or_identity(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_an_image_that_cannot_be_read_gives_a_grey_picture(tmp_path: Path, conte
 
 def test_coco_keypoints_have_cocos_limbs_with_and_without_names() -> None:
     bare = skeleton(17, (), COCO_LIMBS)
-    assert bare == skeleton(17, [name.upper() for name in COCO_NAMES], COCO_LIMBS)
+    assert bare == skeleton(17, [name.upper() for name in KEYPOINT_NAMES], COCO_LIMBS)
     assert bare.limbs == tuple((a - 1, b - 1) for a, b in COCO_LIMBS)
     assert bare.sides == ("middle", *("left", "right") * 8)
     assert bare.limb_side((5, 6)) == "middle"

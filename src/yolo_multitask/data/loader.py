@@ -5,23 +5,22 @@ A unit is what stays together in a batch: an image, or a pair of views.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 from ultralytics.data.build import InfiniteDataLoader, build_dataloader
 from ultralytics.utils import LOGGER
 
 from yolo_multitask.data.partial import strata
-from yolo_multitask.data.sequences import PairSampler
+from yolo_multitask.data.sequences import EpochSampler, PairSampler
 
 Unit = tuple[int, ...]
 
 
-class BalancedSampler(Sampler[int]):
+class BalancedSampler(EpochSampler):
     """Order the images of several sources so that each is spread evenly over an epoch.
 
     Then every batch has its share of each source, and of the images that are labelled for a task, as nearly as whole
@@ -46,27 +45,9 @@ class BalancedSampler(Sampler[int]):
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
-        self._units, self.stratum, self.weight, self.seed, self.epoch = units, stratum, weight, seed, 0
-        self.num_replicas, self.rank = num_replicas, rank
-        first = units(0)
-        self._size = len(first[0])
-        self._count = -(-max(round(float(weight.sum()) / self._size), 1) // num_replicas)  # units of this process
-
-    def __len__(self) -> int:
-        """Return the number of images in an epoch of this process."""
-        return self._count * self._size
-
-    def __iter__(self) -> Iterator[int]:
-        """Start the next epoch."""
-        order = self.epoch_units(self.epoch)
-        self.epoch += 1
-        total = self._count * self.num_replicas
-        padded = [order[i % len(order)] for i in range(total)]
-        return (i for unit in padded[self.rank :: self.num_replicas] for i in unit)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go on with an epoch; one that a loader has started ahead is not started again, as in `PairSampler`."""
-        self.epoch = max(self.epoch, epoch)
+        self._units, self.stratum, self.weight, self.seed = units, stratum, weight, seed
+        size = len(units(0)[0])
+        super().__init__(max(round(float(weight.sum()) / size), 1), size, num_replicas, rank)
 
     def epoch_units(self, epoch: int) -> list[Unit]:
         """Return the units of an epoch for all processes in their order.
@@ -185,4 +166,4 @@ def _units(dataset: Any, max_gap: int | None, seed: int, share: float) -> Callab
         samplers.append(
             (members.tolist(), PairSampler(sequences, len(members), max_gap=max_gap, seed=seed, share=share))
         )
-    return lambda epoch: [(own[i], own[j]) for own, pairs in samplers for i, j in pairs.epoch_pairs(epoch)]
+    return lambda epoch: [(own[i], own[j]) for own, pairs in samplers for i, j in pairs.epoch_units(epoch)]

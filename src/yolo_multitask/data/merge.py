@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from yolo_multitask.data.convert.images import image_size
 from yolo_multitask.data.convert.output import data_yaml_text, install, place_image, staged
-from yolo_multitask.data.convert.yolo_files import LabelledSet, Picture, check_out, image_size, open_set, split_names
+from yolo_multitask.data.convert.yolo_files import LabelledSet, Picture, check_out, open_set, split_names
 from yolo_multitask.data.labels import Instance, Labels, LabelSpec, check_kpt_shape, write_labels
 from yolo_multitask.data.merge_classes import Scheme, make_scheme
 from yolo_multitask.data.merge_match import doubts, match, overlaps

@@ -68,7 +68,50 @@ def fill_motion(labels: Sequence[Mapping[str, Any]], im_files: Sequence[str], fo
             label["cls"][rows, MOTION] = relative_displacement(boxes[rows], next_boxes[next_rows])
 
 
-class PairSampler(Sampler[int]):
+class EpochSampler(Sampler[int]):
+    """Give an epoch unit by unit: what stays together in a batch, an image or a pair of views.
+
+    Each iteration is the next epoch. It is padded to equal shares of the processes.
+
+    Args:
+        total: Number of units of an epoch for all processes.
+        size: Number of images in a unit.
+        num_replicas: Number of processes that share an epoch.
+        rank: Number of this process.
+    """
+
+    def __init__(self, total: int, size: int, num_replicas: int, rank: int) -> None:
+        self.epoch, self.size, self.num_replicas, self.rank = 0, size, num_replicas, rank
+        self.count = math.ceil(total / num_replicas)  # units of this process
+
+    def epoch_units(self, epoch: int) -> Sequence[tuple[int, ...]]:
+        """Return the units of an epoch for all processes in their order.
+
+        Args:
+            epoch: Number of the epoch.
+        """
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        """Return the number of images in an epoch of this process."""
+        return self.count * self.size
+
+    def __iter__(self) -> Iterator[int]:
+        """Start the next epoch."""
+        units = self.epoch_units(self.epoch)
+        self.epoch += 1
+        padded = [units[i % len(units)] for i in range(self.count * self.num_replicas)]
+        return (i for unit in padded[self.rank :: self.num_replicas] for i in unit)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go on with an epoch; one that a loader has started ahead is not started again.
+
+        Worker processes fetch the first batches of the next epoch before the trainer announces it.
+        """
+        self.epoch = max(self.epoch, epoch)
+
+
+class PairSampler(EpochSampler):
     """Order the images of a data set so that two views of the same objects follow each other: ``i0, j0, i1, j1, ...``.
 
     A frame's partner is another frame of its sequence, at most `max_gap` frames away; every frame is in one pair of an
@@ -114,30 +157,10 @@ class PairSampler(Sampler[int]):
         self.sequences = [list(s) for s in sequences if len(s) > 1]
         framed = {i for s in self.sequences for i in s}
         self.stills = [i for i in range(n) if i not in framed]
-        self.n, self.max_gap, self.seed, self.share, self.epoch = n, max_gap, seed, share, 0
-        self.num_replicas, self.rank = num_replicas, rank
-        self.pairs = math.ceil(math.ceil(n / 2) / num_replicas)  # of this process
+        self.n, self.max_gap, self.seed, self.share = n, max_gap, seed, share
+        super().__init__(math.ceil(n / 2), 2, num_replicas, rank)
 
-    def __len__(self) -> int:
-        """Return the number of images in an epoch of this process."""
-        return 2 * self.pairs
-
-    def __iter__(self) -> Iterator[int]:
-        """Start the next epoch."""
-        pairs = self.epoch_pairs(self.epoch)
-        self.epoch += 1
-        total = self.pairs * self.num_replicas
-        padded = [pairs[i % len(pairs)] for i in range(total)]
-        return (i for pair in padded[self.rank :: self.num_replicas] for i in pair)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go on with an epoch; one that a loader has started ahead is not started again.
-
-        Worker processes fetch the first batches of the next epoch before the trainer announces it.
-        """
-        self.epoch = max(self.epoch, epoch)
-
-    def epoch_pairs(self, epoch: int) -> list[tuple[int, int]]:
+    def epoch_units(self, epoch: int) -> list[tuple[int, int]]:
         """Return the pairs of an epoch for all processes, in random order.
 
         Args:

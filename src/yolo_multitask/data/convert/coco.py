@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_multitask.data.convert.coco_files import Scheme, Source, finite, make_scheme, read_sources, texts
-from yolo_multitask.data.convert.dataset import count_labels
 from yolo_multitask.data.convert.geometry import normalised_box, normalised_keypoints, normalised_polygon
 from yolo_multitask.data.convert.output import (
     SPLITS,
@@ -25,7 +24,7 @@ from yolo_multitask.data.convert.output import (
     read_data_yaml,
     staged,
 )
-from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.convert.report import ConvertReport, SplitReport, count_labels
 from yolo_multitask.data.convert.rle import decode_rle, mask_outlines
 from yolo_multitask.data.labels import Instance, Labels, polygon_box, write_labels
 

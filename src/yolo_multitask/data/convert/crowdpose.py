@@ -19,15 +19,11 @@ from yolo_multitask.data.convert.coco_files import finite
 from yolo_multitask.data.convert.dataset import Content, Picture, Target
 from yolo_multitask.data.convert.objects import Shape, to_instance
 from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.synthetic.world import KEYPOINT_NAMES
 
 CROWDPOSE_SIGMAS = (  # of left_shoulder, right_shoulder, ... ankles, head, neck
     *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
 )
-COCO_KEYPOINTS = [
-    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
-    *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
-    "right_ankle",
-]
 VISIBILITY = np.array(
     [0.0, 2.0, 2.0, 1.0]
 )  # of missing, visible, self-occluded, occluded by others, as in its COCO files
@@ -131,7 +127,7 @@ def convert_ochuman(
     target = Target.open(out, [split], exist_ok)
     target.class_names(["person"], None)
     content = target.settle(
-        Content(names=["person"], kpt_names={0: COCO_KEYPOINTS}, polygons=True, keys={"coco_categories": [1]})
+        Content(names=["person"], kpt_names={0: list(KEYPOINT_NAMES)}, polygons=True, keys={"coco_categories": [1]})
     )
     return target.write(
         content,
@@ -157,12 +153,12 @@ def _read(file: Path) -> dict[str, Any]:
 def _order(data: Mapping[str, Any], file: Path) -> list[int]:
     """Return where each of COCO's keypoints is among OCHuman's."""
     names = data.get("keypoint_names")
-    missing = [n for n in COCO_KEYPOINTS if n not in names] if isinstance(names, list) else COCO_KEYPOINTS
+    missing = [n for n in KEYPOINT_NAMES if n not in names] if isinstance(names, list) else KEYPOINT_NAMES
     if missing or not isinstance(names, list):
         raise ValueError(
             f"{file}: expected OCHuman's JSON with 'keypoint_names', or a COCO file; {missing[0]!r} is not among them"
         )
-    return [names.index(n) for n in COCO_KEYPOINTS]
+    return [names.index(n) for n in KEYPOINT_NAMES]
 
 
 def _checked(data: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ from yolo_multitask.data.convert.cvat_xml import (
     read_document,
     to_shape,
 )
-from yolo_multitask.data.convert.dataset import Content, Picture, Target, check_size
+from yolo_multitask.data.convert.dataset import Content, Picture, Target
+from yolo_multitask.data.convert.images import check_size
 from yolo_multitask.data.convert.objects import Shape, join, to_instance
 from yolo_multitask.data.convert.report import ConvertReport, SplitReport
 

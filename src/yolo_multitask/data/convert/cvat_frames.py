@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yolo_multitask.data.convert.cvat_tracks import video_frames
 from yolo_multitask.data.convert.cvat_xml import Document
-from yolo_multitask.data.convert.dataset import image_size
+from yolo_multitask.data.convert.images import image_size
 
 
 @dataclass(kw_only=True)

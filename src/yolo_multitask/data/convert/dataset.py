@@ -18,7 +18,7 @@ from yolo_multitask.data.convert.output import (
     read_data_yaml,
     staged,
 )
-from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.convert.report import ConvertReport, SplitReport, count_labels
 from yolo_multitask.data.labels import Instance, Labels, LabelSpec, write_labels
 
 
@@ -242,48 +242,6 @@ def _write_split(
             f"folder and {report.images_skipped} have no line"
         )
     report.dropped, report.notes = +report.dropped, +report.notes  # without the reasons that did not occur
-
-
-def count_labels(report: SplitReport, labels: Labels) -> None:
-    """Add the lines of one image to the counts."""
-    kept = ~labels.ignore
-    report.images += 1
-    report.background += int(not kept.any())
-    report.instances += int(kept.sum())
-    report.ignored += int(labels.ignore.sum())
-    report.keypoints += int((labels.has_keypoints & kept).sum())
-    report.polygons += int((labels.has_polygon & kept).sum())
-
-
-def image_size(image: Path) -> tuple[int, int]:
-    """Return width and height of an image as it is shown, in pixels, read from its header.
-
-    Raises:
-        ValueError: The file is no image.
-    """
-    from PIL import Image
-    from ultralytics.data.utils import exif_size
-
-    try:
-        with Image.open(image) as opened:
-            width, height = exif_size(opened)
-    except Exception as error:  # Pillow raises what the file format's plugin happens to raise
-        raise ValueError(f"{image}: expected an image, found a file that cannot be read as one; replace it") from error
-    return width, height
-
-
-def check_size(image: Path, said: tuple[int, int], where: str) -> None:
-    """Refuse an image whose size is not that of its annotations: they are in pixels.
-
-    Raises:
-        ValueError: It is not.
-    """
-    found = image_size(image)
-    if found != said:
-        raise ValueError(
-            f"{image}: expected an image of {said[0]}x{said[1]} as {where} says, found {found[0]}x{found[1]}; "
-            "annotations are in pixels, so give the image that was annotated"
-        )
 
 
 def _short(names: Sequence[str]) -> str:

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_multitask.data.convert.coco_files import finite, texts
-from yolo_multitask.data.convert.dataset import Content, Picture, Target, check_size, image_size
+from yolo_multitask.data.convert.dataset import Content, Picture, Target
+from yolo_multitask.data.convert.images import check_size, image_size
 from yolo_multitask.data.convert.objects import IGNORE_FLAGS, Shape, join, to_instance
 from yolo_multitask.data.convert.report import ConvertReport, SplitReport
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from yolo_multitask.data.convert.images import image_size
 from yolo_multitask.data.convert.mot_files import DETECTORS, MotSequence, Part, plan, read_sequence
 from yolo_multitask.data.convert.mot_lines import frame_instances, line_kinds
 from yolo_multitask.data.convert.output import (
@@ -24,7 +25,7 @@ from yolo_multitask.data.convert.output import (
     read_data_yaml,
     staged,
 )
-from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.convert.report import ConvertReport, SplitReport, count_labels
 from yolo_multitask.data.labels import Labels, LabelSpec, write_labels
 
 NAMES = {0: "person"}
@@ -235,10 +236,10 @@ def _convert(
     instances = report.instances
     for number in TQDM(here, desc=f"Converting {sequence.name} to {split}"):
         image = sequence.frames[number]
-        found = frame_instances(sequence, rows_of.get(number, []), kinds, _image_size(image, sequence), report)
+        found = frame_instances(sequence, rows_of.get(number, []), kinds, _frame_size(image, sequence), report)
         labels = Labels.from_instances(found, SPEC)
         ids.update(labels.ids[~labels.ignore].tolist())
-        _count(report, labels)
+        count_labels(report, labels)
         place = Path(split, sequence.name, f"{number:06d}")
         place_image(image, stage / "images" / f"{place}{image.suffix}", copy)
         write_labels(stage / "labels" / f"{place}.txt", labels, SPEC)
@@ -259,25 +260,9 @@ def _seqinfo_text(name: str, frame_rate: float, length: int) -> str:
     return f"[Sequence]\nname={name}\nimDir=.\nframeRate={frame_rate:.9g}\nseqLength={length}\n"
 
 
-def _count(report: SplitReport, labels: Labels) -> None:
-    """Add the lines of one image to the counts."""
-    ignored = int(labels.ignore.sum())
-    report.images += 1
-    report.instances += len(labels) - ignored
-    report.ignored += ignored
-    report.background += int(ignored == len(labels))
-
-
-def _image_size(image: Path, sequence: MotSequence) -> tuple[int, int]:
+def _frame_size(image: Path, sequence: MotSequence) -> tuple[int, int]:
     """Return width and height of a frame in pixels, read from its header; they must be those of ``seqinfo.ini``."""
-    from PIL import Image
-    from ultralytics.data.utils import exif_size
-
-    try:
-        with Image.open(image) as opened:
-            width, height = exif_size(opened)
-    except Exception as error:  # Pillow raises what the file format's plugin happens to raise
-        raise ValueError(f"{image}: expected an image, found a file that cannot be read as one; replace it") from error
+    width, height = image_size(image)
     said = (sequence.info.width or width, sequence.info.height or height)
     if said != (width, height):
         raise ValueError(

@@ -6,6 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from yolo_multitask.data.convert.table import count_table
+from yolo_multitask.data.labels import Labels
+
 
 @dataclass(kw_only=True)
 class SplitReport:
@@ -40,6 +43,17 @@ class SplitReport:
     notes: Counter[str] = field(default_factory=Counter)
 
 
+def count_labels(report: SplitReport, labels: Labels) -> None:
+    """Add the lines of one image to the counts."""
+    kept = ~labels.ignore
+    report.images += 1
+    report.background += int(not kept.any())
+    report.instances += int(kept.sum())
+    report.ignored += int(labels.ignore.sum())
+    report.keypoints += int((labels.has_keypoints & kept).sum())
+    report.polygons += int((labels.has_polygon & kept).sum())
+
+
 @dataclass(kw_only=True)
 class ConvertReport:
     """What a converter wrote.
@@ -58,9 +72,6 @@ class ConvertReport:
 
     def __str__(self) -> str:
         """Return a table: one column a split, one row a count; rows that are 0 everywhere are left out."""
-        rows: list[tuple[str, list[int]]] = []
-        reports = list(self.splits.values())
-        always = ("images", "annotations", "instances")
         titles = {
             "images": "images",
             "background": "  without instances",
@@ -72,16 +83,16 @@ class ConvertReport:
             "polygons": "  with polygons",
             "ignored": "ignore regions",
         }
-        for name, title in titles.items():
-            values = [int(getattr(r, name)) for r in reports]
-            if name in always or any(values):
-                rows.append((title, values))
+        columns = {
+            name: {title: int(getattr(report, key)) for key, title in titles.items()}
+            for name, report in self.splits.items()
+        }
+        reasons: list[str] = []
         for group, prefix in (("dropped", "left out"), ("notes", "changed")):
-            reasons = dict.fromkeys(reason for r in reports for reason in getattr(r, group))
-            rows += [(f"{prefix}: {reason}", [getattr(r, group)[reason] for r in reports]) for reason in reasons]
-        left = max(len(title) for title, _ in rows)
-        width = max(10, *(len(s) + 2 for s in self.splits))
-        head = " " * left + "".join(f"{s:>{width}}" for s in self.splits)
-        body = [f"{title:<{left}}" + "".join(f"{v:>{width}}" for v in values) for title, values in rows]
+            for reason in dict.fromkeys(reason for r in self.splits.values() for reason in getattr(r, group)):
+                reasons.append(f"{prefix}: {reason}")
+                for name, report in self.splits.items():
+                    columns[name][reasons[-1]] = getattr(report, group)[reason]
+        table = count_table(columns, ("images", "annotations", "instances", *reasons))
         shown = ", ".join(self.names[:8]) + (f", ... ({len(self.names)})" if len(self.names) > 8 else "")
-        return "\n".join([head.rstrip(), *body, f"classes: {shown}", f"written: {self.yaml}"])
+        return "\n".join([table, f"classes: {shown}", f"written: {self.yaml}"])

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo_multitask.data.convert.images import image_size
 from yolo_multitask.data.convert.table import count_table
-from yolo_multitask.data.convert.yolo_files import LabelledSet, Picture, category_ids, image_size, open_set
+from yolo_multitask.data.convert.yolo_files import LabelledSet, Picture, category_ids, open_set
 from yolo_multitask.data.labels import Instance
 
 

@@ -144,23 +144,6 @@ def check_out(out: Path, splits: Sequence[str], exist_ok: bool, *sources: Labell
         )
 
 
-def image_size(image: Path) -> tuple[int, int]:
-    """Return width and height of an image in pixels as it is shown (EXIF orientation applied), from its header.
-
-    Raises:
-        ValueError: The file is no image.
-    """
-    from PIL import Image
-    from ultralytics.data.utils import exif_size
-
-    try:
-        with Image.open(image) as opened:
-            width, height = exif_size(opened)
-    except Exception as error:  # Pillow raises what the file format's plugin happens to raise
-        raise ValueError(f"{image}: expected an image, found a file that cannot be read as one; replace it") from error
-    return int(width), int(height)
-
-
 def keypoint_keys(data: Mapping[str, Any], index: Mapping[int, int]) -> dict[str, Any]:
     """Return the keys of a data YAML that describe keypoints, with the classes renumbered.
 

@@ -6,11 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-COCO_NAMES = (
-    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
-    *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
-    "right_ankle",
-)
+from yolo_multitask.data.synthetic.world import KEYPOINT_NAMES
+
 _NECK = (("head", "neck"), ("neck", "left_shoulder"), ("neck", "right_shoulder"))  # CrowdPose, AI Challenger, MPII
 _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
 
@@ -42,10 +39,10 @@ def skeleton(count: int, names: Sequence[str], coco_limbs: Sequence[Sequence[int
         coco_limbs: Pairs of COCO keypoints, numbered from 1 (`ultralytics.utils.plotting.Annotator.skeleton`).
     """
     if len(names) != count:
-        names = COCO_NAMES if count == len(COCO_NAMES) else ()
+        names = KEYPOINT_NAMES if count == len(KEYPOINT_NAMES) else ()
     known = [_side_and_part(name) for name in names]
     at = {"_".join(filter(None, (side, part))): i for i, (side, part) in enumerate(known)}
-    by_name = [(COCO_NAMES[a - 1], COCO_NAMES[b - 1]) for a, b in coco_limbs]
+    by_name = [(KEYPOINT_NAMES[a - 1], KEYPOINT_NAMES[b - 1]) for a, b in coco_limbs]
     limbs = tuple((at[a], at[b]) for a, b in [*by_name, *_NECK] if a in at and b in at)
     sides = tuple(side or "middle" for side, _ in known) or ("middle",) * count
     return Skeleton(sides=sides, limbs=limbs)
