@@ -46,7 +46,9 @@ def main() -> None:
         args.data = args.out / "data" / "data.yaml"
         if not args.data.exists():
             config = WorldConfig(objects=2)
-            write_dataset(args.data.parent, train_sequences=128, val_sequences=128, frames_per_sequence=4, config=config)
+            write_dataset(
+                args.data.parent, train_sequences=128, val_sequences=128, frames_per_sequence=4, config=config
+            )
     variants = write_variants(args.out / "variants", load_data(args.data))
     runs = {(name, "fixed"): variants[name] for name in variants}
     runs |= {(name, "uncertainty"): variants[name] for name in ("all labels", "half of the tasks each")}

@@ -313,3 +313,11 @@ def test_a_plain_split_has_no_sources(root: Path) -> None:
     found = dataset(data)
     assert found.sources == ()
     assert not {"source", "group", "unlabelled"} & set(found[0])
+
+
+def test_a_source_without_labels_is_pointed_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for file in (root / "people" / "labels" / "train").iterdir():
+        file.unlink()
+    dataset(load(root))
+    assert "source 'people/data.yaml': expected labelled instances, found none in 2 images" in caplog.text
+    assert "'shapes': expected" not in caplog.text

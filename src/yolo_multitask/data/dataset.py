@@ -255,6 +255,13 @@ class MultiTaskDataset(YOLODataset):
             names = None if self.single_cls else self.data["names"]
             table = source_table(list(zip(self.sources, counts, strict=True)), names)
             LOGGER.info(f"{self.prefix}sources\n{table}")
+            for source, count in zip(self.sources, counts, strict=True):
+                if not count["instances"]:
+                    LOGGER.warning(
+                        f"{self.prefix}source '{source.name}': expected labelled instances, found none in "
+                        f"{count['images']} images; what they show counts as background. Correct its 'path', 'classes' "
+                        "or labels if that is not meant"
+                    )
 
     def _check(self, labels: list[dict[str, Any]]) -> None:
         """Refuse a data set that nothing can be learned from or measured on."""
