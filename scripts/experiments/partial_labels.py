@@ -1,10 +1,11 @@
 r"""What partial labels cost: the same images and steps with all labels, with halves of them, and with one half alone.
 
-    python scripts/experiments/partial_labels.py --out runs/partial
+    python scripts/experiments/partial_labels.py --out runs/partial-tasks --questions tasks balance --epochs 48
+    python scripts/experiments/partial_labels.py --out runs/partial-classes --questions classes --balls 2 --epochs 24
     python scripts/experiments/partial_labels.py --out runs/partial-coco --data coco/data.yaml \
-        --model yolov8n-multitask.yaml --pretrained yolov8n-seg.pt --imgsz 320 --epochs 10 --batch 16 --lr 0.0002
+        --model yolov8n-multitask.yaml --pretrained yolov8n-seg.pt --imgsz 320 --epochs 10 --lr 0.0002
 
-Two questions, one table each:
+The questions:
 
 - tasks: polygons on one half of the images and keypoints on the other, beside all labels and beside each half alone.
 - classes: each half of the images labels every other class, beside all labels and beside the same files taken as if
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from yolo_multitask.data.synthetic import WorldConfig, write_dataset
 from yolo_multitask.demo import TRAINING, rate_schedule
 
 COLUMNS = {"box": "metrics/mAP50-95(B)", "mask": "metrics/mAP50-95(M)", "pose": "metrics/mAP50-95(P)"}
+QUESTIONS = ("tasks", "classes", "balance")
 FIRST, SECOND = {"tasks": ["detect", "segment"]}, {"tasks": ["detect", "pose"]}
 
 
@@ -45,16 +48,15 @@ def main() -> None:
     if args.data is None:
         args.data = args.out / "data" / "data.yaml"
         if not args.data.exists():
-            config = WorldConfig(objects=2)
-            write_dataset(
-                args.data.parent, train_sequences=128, val_sequences=128, frames_per_sequence=4, config=config
-            )
-    variants = write_variants(args.out / "variants", load_data(args.data))
-    runs = {(name, "fixed"): variants[name] for name in variants}
-    runs |= {(name, "uncertainty"): variants[name] for name in ("all labels", "half of the tasks each")}
+            world = WorldConfig(objects=args.balls)
+            write_dataset(args.data.parent, train_sequences=128, val_sequences=128, frames_per_sequence=4, config=world)
+    variants = write_variants(args.out / "variants", load_data(args.data), args.questions)
+    runs = [(name, "fixed") for name in variants]
+    if "balance" in args.questions:
+        runs += [(name, "uncertainty") for name in ("all labels", "half of the tasks each")]
     print(f"| labels | balance | {' | '.join(COLUMNS)} |\n|---|---|" + "--:|" * len(COLUMNS))
-    for (name, balance), data in runs.items():
-        values = np.array([measure(args, data, name, balance, seed) for seed in args.seeds]) * 100
+    for name, balance in runs:
+        values = np.array([measure(args, variants[name], name, balance, seed) for seed in args.seeds]) * 100
         cells = (f"{m:.1f} ± {s:.1f}" for m, s in zip(values.mean(0), values.std(0), strict=True))
         print(f"| {name} | {balance} | {' | '.join(cells)} |", flush=True)
 
@@ -65,6 +67,8 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--out", type=lambda path: Path(path).absolute(), required=True)
     add("--data", type=lambda path: Path(path).absolute(), help="multitask data YAML that is labelled for everything")
+    add("--questions", nargs="+", choices=QUESTIONS, default=QUESTIONS)
+    add("--balls", type=int, default=0, help="a second class in the rendered world: how many a scene")
     add("--model", default="demo-multitask.yaml")
     add("--pretrained", nargs="+", default=[], help="checkpoints to start from")
     add("--seeds", type=int, nargs="+", default=[0])
@@ -75,28 +79,30 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write_variants(out: Path, data: dict[str, Any]) -> dict[str, Path]:
+def write_variants(out: Path, data: dict[str, Any], questions: Sequence[str]) -> dict[str, Path]:
     """Write data YAMLs that take the same images with other labels; return them by name.
 
     Args:
         out: Folder to write to.
         data: What is labelled for everything, loaded.
+        questions: Which of `QUESTIONS` to answer.
     """
     out.mkdir(parents=True, exist_ok=True)
     images = find_images(data["train"])
     middle = len(images) // 2
     halves = {"first": images[:middle], "second": images[middle:], "all": images}
-    for name, files in halves.items():
-        (out / f"{name}.txt").write_text("\n".join(files))
+    for name, members in halves.items():
+        (out / f"{name}.txt").write_text("\n".join(members))
     names = list(data["names"].values())
     even, odd = {"classes": names[::2]}, {"classes": names[1::2]}
-    lists = {
-        "all labels": [("all", {})],
-        "half of the tasks each": [("first", FIRST), ("second", SECOND)],
-        "polygons of one half alone": [("first", FIRST)],
-        "keypoints of one half alone": [("second", SECOND)],
-    }
-    if len(names) > 1:
+    lists: dict[str, list[tuple[str, Any]]] = {"all labels": [("all", {})]}
+    if {"tasks", "balance"} & set(questions):
+        lists["half of the tasks each"] = [("first", FIRST), ("second", SECOND)]
+    if "tasks" in questions:
+        lists["polygons of one half alone"] = [("first", FIRST)]
+        lists["keypoints of one half alone"] = [("second", SECOND)]
+    two_classes = "classes" in questions and len(names) > 1
+    if two_classes:
         lists["half of the classes each"] = [("first", even), ("second", odd)]
     files = {}
     keep = ("names", "kpt_shape", "flip_idx", "kpt_names", "kpt_classes", "kpt_oks_sigmas")
@@ -105,7 +111,7 @@ def write_variants(out: Path, data: dict[str, Any]) -> dict[str, Path]:
     for name, listed in lists.items():
         train = [{"path": str(out / f"{half}.txt"), **keys} for half, keys in listed]
         files[name] = write_yaml(out / f"{name.replace(' ', '-')}.yaml", train, data["val"], common)
-    if len(names) > 1:
+    if two_classes:
         folder = write_naive(out / "naive", halves, data)
         files["half of the classes each, the rest as background"] = write_yaml(
             out / "naive.yaml", [str(folder)], data["val"], common

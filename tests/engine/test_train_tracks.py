@@ -119,6 +119,19 @@ def interrupted(model: Any, data: Path, folder: Path, **kwargs: Any) -> Path:
     return folder / "weights" / "last.pt"
 
 
+def test_identities_cost_the_other_tasks_nothing(world: Path, tiny: Path, tmp_path: Path) -> None:
+    """With the same pictures in the same order, every other weight is the same to the last bit."""
+    networks = []
+    same: dict[str, Any] = {"track": True, "next": False, "epochs": 2, "batch": 4, "nbs": 4, "lr0": 0.01}
+    for gain in (100.0, 0.0):
+        folder = tmp_path / f"{gain:g}"
+        train(tiny, world, folder, **same, deterministic=True, reid=gain)
+        networks.append(host.load_network(folder / "weights" / "last.pt").state_dict())
+    loud, silent = networks
+    assert [k for k in loud if not k.startswith(TRACK) and not torch.equal(loud[k], silent[k])] == []
+    assert not torch.equal(loud[f"{TRACK}project.weight"], silent[f"{TRACK}project.weight"])
+
+
 # ---- what is trained, and on what ----------------------------------------------------------------------------------
 
 

@@ -31,6 +31,8 @@ from yolo_multitask.tasks import BRANCH_TASKS
 FREEZE_TRUNK = "trunk"  # value of `freeze` that trains the track branch alone
 PAIR_SHARE = 0.25  # of the pairs in a batch that are views of the same objects; the other tasks learn from variety
 
+MAX_NORM = 10.0  # of gradients, the host's
+
 
 def all_but_track(model: MultiTaskModel) -> list[str]:
     """Return the parts of a model that `freeze=trunk` freezes, as the host's `freeze` names them."""
@@ -287,13 +289,32 @@ class MultiTaskTrainer(DetectionTrainer):
 
     def optimizer_step(self) -> None:
         """Take a step; with `freeze=trunk`, undo what averaging does to the last bit of weights that do not change."""
-        super().optimizer_step()
+        branches = unwrap_model(self.model).head.branches
+        if "track" in branches and not self._trunk_frozen:
+            self._step_apart(list(branches["track"].parameters()))
+        else:
+            super().optimizer_step()
         if self._trunk_frozen and self.ema:
             model = unwrap_model(self.model)
             state, learning = model.state_dict(), f"model.{model.head.i}.branches.track."
             for key, value in self.ema.ema.state_dict().items():
                 if not key.startswith(learning):
                     value.copy_(state[key])
+
+    def _step_apart(self, own: list[nn.Parameter]) -> None:
+        """Take the host's step with the gradients of `own` clipped by themselves.
+
+        Clipped together, large gradients of embeddings would shorten the steps of the tasks that they do not touch.
+        """
+        chosen = {id(p) for p in own}
+        self.scaler.unscale_(self.optimizer)
+        for part in (own, [p for p in self.model.parameters() if id(p) not in chosen]):
+            nn.utils.clip_grad_norm_(part, max_norm=MAX_NORM)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(self.model)
 
     def _load_teachers(self) -> dict[str, Any]:
         """Return the networks that `teachers` names.
