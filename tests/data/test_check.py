@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -336,6 +337,14 @@ def ball_with_keypoints(root: Path) -> str:
     return str(root / "data.yaml")
 
 
+def overlapping_sources(root: Path) -> str:
+    """A sequence that is listed together with its whole split."""
+    (root / "train.txt").write_text("./images/train/seq0003/000001.jpg\n")
+    sources = [{"path": str(root / path), "tasks": ["detect", "pose"]} for path in ("images/train", "train.txt")]
+    change_yaml(root, train=sources)
+    return str(image(root, "train/seq0003/000001"))
+
+
 COCO_FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
 PLANTED: dict[str, Callable[[Path], str]] = {
     "image-unreadable": truncate,
@@ -374,6 +383,7 @@ PLANTED: dict[str, Callable[[Path], str]] = {
     "image-near-duplicate": near_duplicate,
     "split-unlabelled": unlabelled_split,
     "split-path": lambda root: change_yaml(root, train="images/elsewhere"),
+    "source-overlap": overlapping_sources,
     "class-unused": lambda root: change_yaml(root, names={0: "person", 1: "ball", 2: "dog"}),
     "class-missing": class_in_val_alone,
     "class-imbalance": rare_class,
@@ -425,6 +435,78 @@ def test_the_number_of_findings(root: Path) -> None:
     report = run(root)
     assert dict(report.counts) == {"frame-gap": 1}
     assert "frame 3 is followed by 6; the usual step is 1, and 2 are missing at 1 places" in str(report)
+
+
+def test_frames_without_numbers_in_their_names(root: Path) -> None:
+    for kind in ("images", "labels"):
+        for file in (root / kind / "train/seq0001").iterdir():
+            file.rename(file.with_stem("abcdefgh"[int(file.stem) - 1]))
+    assert dict(run(root).counts) == {}
+
+
+@pytest.mark.parametrize(
+    "numbers", [(0, 33, 67, 100, 133, 167, 200, 233), (901, 17, 88, 3, 52, 70, 6, 451)], ids=["milliseconds", "hashes"]
+)
+def test_numbers_that_do_not_count_frames(root: Path, numbers: tuple[int, ...]) -> None:
+    """Times that are not quite even, and random numbers behind the frame's own."""
+    for kind in ("images", "labels"):
+        for file in sorted((root / kind / "train/seq0001").iterdir()):
+            last = numbers[int(file.stem) - 1]
+            file.rename(file.with_stem(f"{file.stem}-{last}" if numbers[0] else f"{last:06d}"))
+    assert dict(run(root).counts) == {}
+
+
+def test_swapped_in_one_split_alone(root: Path) -> None:
+    """However many there are in the other."""
+    for i in range(1, 9):
+        for j in range(2, 8):
+            shutil.copy(label(root, f"val/seq0001/{i:06d}"), label(root, f"val/seq0001/{8 * j + i:06d}"))
+            noise = np.random.default_rng(8 * j + i).integers(0, 256, (96, 128, 3), np.uint8)
+            Image.fromarray(noise).save(image(root, f"val/seq0001/{8 * j + i:06d}"))
+    swapped_sides(root)
+    report = run(root)
+    assert report.counts["keypoints-sides"] == 1
+    assert report.findings["keypoints-sides"][0].split == "train"
+
+
+def test_the_page_shows_the_two_pictures_of_a_leak(root: Path, tmp_path: Path) -> None:
+    target = leak(root)
+    report = run(root, html=tmp_path / "page.html")
+    (finding,) = report.findings["leak"]
+    assert (finding.image, finding.twin) == (target, str(image(root)))
+    size = re.search(r'width="(\d+)" height="(\d+)"', (tmp_path / "page.html").read_text())
+    assert size is not None
+    assert size.groups() == ("720", "270")  # each 360 x 270
+
+
+def test_a_sequence_in_two_splits_is_one_finding(root: Path) -> None:
+    """Its two halves, as of a camera that stands still."""
+    for i in range(1, 9):
+        pixels = Image.open(image(root, f"train/seq0001/{1:06d}"))
+        pixels.save(image(root, f"train/seq0001/{i:06d}"), quality=60 + i)
+        pixels.save(image(root, f"val/seq0001/{i:06d}"), quality=70 + i)
+    report = run(root)
+    assert dict(report.counts) == {"leak-near": 1}
+    assert "and 7 more of its folder look the same as" in str(report)
+
+
+def test_an_image_that_is_listed_twice(root: Path) -> None:
+    change_yaml(root, train=["images/train", "images/train/seq0001"])
+    report = run(root)
+    assert dict(report.counts) == {"image-duplicate": 8}
+    assert "is listed twice in train; list it once" in str(report)
+    change_yaml(root, train="images/train", val="images/train/seq0002")
+    assert dict(run(root, images=False).counts) == {"leak": 8}
+    assert dict(run(root).counts) == {"leak": 8}
+
+
+def test_a_picture_is_as_large_as_it_is_shown(root: Path) -> None:
+    """Turned by its EXIF data, all frames of the sequence still have one size."""
+    picture = image(root)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(picture).transpose(Image.Transpose.ROTATE_90).save(picture, exif=exif, quality=95)
+    assert dict(run(root).counts) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff", b"GIF89a", None])
@@ -495,7 +577,10 @@ def test_json_holds_all_findings(root: Path, tmp_path: Path) -> None:
     assert [f["file"] for f in found] == [str(label(root, f"train/seq0001/{i:06d}")) for i in range(1, 6)]
     assert {f["kind"] for f in found} == {"line-class"}
     assert {f["severity"] for f in found} == {"error"}
-    assert set(found[0]) == {"kind", "severity", "file", "line", "message", "split", "image", "instances"}
+    fields = {"kind", "severity", "file", "line", "message", "split", "source", "image", "instances", "twin"}
+    assert set(found[0]) == fields
+    assert [(c["class"], c["name"]) for c in content["classes"]] == [(0, "person"), (1, "ball")]
+    assert sum(c["train"] for c in content["classes"]) == content["splits"]["train"]["objects"]
     assert [p.name for p in out.parent.iterdir()] == ["out.json"]
 
 
@@ -508,8 +593,18 @@ def test_summary_shows_the_first_of_many(root: Path) -> None:
     assert "... and 2 more" in text
 
 
+def test_summary_shows_the_balance_of_the_classes(root: Path) -> None:
+    report = run(root)
+    person, ball = (c["train"] + c["val"] for c in report.classes)
+    assert f"objects by class: person {person}, ball {ball}\n" in str(report)
+    change_yaml(root, names={i: f"c{i}" for i in range(5)}, kpt_classes=[0])
+    assert f"objects by class: c0 {person}, c1 {ball}, 3 classes with none\n" in str(run(root))
+
+
 def test_one_split(root: Path) -> None:
+    """What is wrong elsewhere, and what may be there, is not told."""
     truncate(root)
+    change_yaml(root, names={0: "person", 1: "ball", 2: "dog"})
     report = run(root, split="val")
     assert list(report.splits) == ["val"]
     assert dict(report.counts) == {}
@@ -586,6 +681,14 @@ def test_html_page(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert said["images"] == "train 24, val 8"
     assert said["error: image-unreadable"].startswith("1 ")
     assert "000099.txt" in said["label-orphan"]
+
+
+def test_html_page_of_a_label_file_that_cannot_be_read(root: Path, tmp_path: Path) -> None:
+    unreadable_label(root)
+    grey(root)
+    report = run(root, html=tmp_path / "page.html")
+    assert set(report.counts) == {"label-unreadable", "image-grey"}
+    assert "Is a directory; correct it" in (tmp_path / "page.html").read_text()
 
 
 def test_html_page_of_a_yaml_that_does_not_load(root: Path, tmp_path: Path) -> None:

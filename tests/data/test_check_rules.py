@@ -12,19 +12,24 @@ from numpy.typing import NDArray
 from yolo_multitask.data.check.duplicates import NEAR, equal_pairs, near_pairs
 from yolo_multitask.data.check.files import frame_number, image_files
 from yolo_multitask.data.check.frame import Frame
-from yolo_multitask.data.check.pose import keypoint_faults, make_sides, mirrored, side_votes, swapped_pairs
+from yolo_multitask.data.check.parts import Part
+from yolo_multitask.data.check.pose import keypoint_faults, make_sides, side_votes, swapped_pairs
+from yolo_multitask.data.check.settings import OTHER_SIDE, yaml_findings
 from yolo_multitask.data.check.shapes import box_faults, pairwise_iou, polygon_faults
 from yolo_multitask.data.check.sheet import Sheet
 from yolo_multitask.data.check.tracks import Sequence as FrameSequence
 from yolo_multitask.data.labels import Instance, Labels, LabelSpec, write_labels
 from yolo_multitask.data.synthetic import FLIP_IDX, KEYPOINT_NAMES
+from yolo_multitask.data.view.skeleton import side_and_part
 
 SPEC = LabelSpec(nc=2, kpt_shape=(17, 3), polygons=True, ids=True)
+PART = Part(split="train", paths=("seq",), source=None, spec=SPEC, trained=SPEC)
 
 
 def sheet(instances: Sequence[Instance], size: tuple[int, int] | None = (640, 480)) -> Sheet:
     """Return what the rules see of some instances."""
-    return Sheet("labels.txt", SPEC, Labels.from_instances(instances, SPEC), [], size)
+    rows = np.arange(len(instances))
+    return Sheet("labels.txt", SPEC, Labels.from_instances(instances, SPEC), rows, 0, [], size)
 
 
 def box(*values: float) -> NDArray[np.float32]:
@@ -138,7 +143,7 @@ def test_one_pair_swapped_is_known_by_the_others() -> None:
 
 def test_less_than_half_or_too_few_are_not_judged() -> None:
     assert judge(swapped([person(True) for _ in range(14)], *LEFT) + [person(True) for _ in range(16)]) == []
-    assert judge(swapped([person(True) for _ in range(19)], *LEFT)) == []
+    assert judge(swapped([person(True) for _ in range(9)], *LEFT)) == []
 
 
 def test_about_half_is_no_finding_however_many_there_are() -> None:
@@ -158,10 +163,34 @@ def test_a_person_in_profile_says_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("name", "other"),
-    [("left_eye", "right_eye"), ("LeftEye", "righteye"), ("r_hip", "l_hip"), ("ear-l", "ear-r"), ("nose", "nose")],
+    [("left_eye", "right_eye"), ("LeftEye", "righteye"), ("r_hip", "LHip"), ("ear-l", "earR"), ("nose", "Nose")],
 )
-def test_mirrored_names(name: str, other: str) -> None:
-    assert mirrored(name) == other
+def test_names_of_partners(name: str, other: str) -> None:
+    (side, part), (other_side, same) = side_and_part(name), side_and_part(other)
+    assert part == same
+    assert OTHER_SIDE.get(side, "") == other_side
+
+
+def flip_faults(flip: list[int], names: list[str]) -> list[str]:
+    """Return what the check says about `flip_idx` and the names of keypoints."""
+    spec = LabelSpec(nc=1, kpt_shape=(len(names), 3), polygons=False)
+    data = {"names": {0: "it"}, "label_spec": spec, "flip_idx": flip, "kpt_names": {0: names}, "kpt_classes": [0]}
+    return [f"{finding.kind}: {finding.message}" for finding in yaml_findings(data, "data.yaml")]
+
+
+def test_flip_idx_against_the_names() -> None:
+    names = ["nose", "left_ear", "right_ear"]
+    assert flip_faults([0, 2, 1], names) == []
+    (said,) = flip_faults([1, 0, 2], names)
+    assert "nose becomes left_ear, left_ear becomes nose, right_ear becomes right_ear" in said
+
+
+def test_names_without_sides_say_nothing_about_flip_idx() -> None:
+    """The corners of a plate; and an upright post, which is not right."""
+    assert flip_faults([1, 0, 3, 2], ["nw", "ne", "sw", "se"]) == []
+    sides = make_sides([1, 0], ["upright_l", "upright_r"])
+    assert sides is not None
+    assert sides.pairs.tolist() == [[0, 1]]
 
 
 def test_hidden_keypoints_may_lie_outside_the_visible_part() -> None:
@@ -217,7 +246,7 @@ def test_equal_pairs() -> None:
 
 def walk(paths: Sequence[Sequence[tuple[float, float]]], size: tuple[float, float] = (0.05, 0.1)) -> list[str]:
     """Return the findings of objects that are at these places, frame after frame."""
-    frames = FrameSequence("seq", "train", SPEC)
+    frames = FrameSequence("seq", PART, {0: "person", 1: "ball"})
     for t, places in enumerate(zip(*paths, strict=True), 1):
         n = len(places)
         boxes = np.array([[*place, *size] for place in places], np.float32)

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from support.labelled import HEIGHT, WIDTH, balanced, images_of, labels_of, lines_of, write_images, write_turned
 
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.convert.coco import convert_coco
 from yolo_multitask.data.convert.report import ConvertReport
 from yolo_multitask.data.convert.rle import decode_rle, encode_rle, mask_outlines
-from yolo_multitask.data.labels import Labels, cache_file, read_labels
+from yolo_multitask.data.labels import cache_file
 
-WIDTH, HEIGHT = 40, 20
 KPTS = ["nose", "left_hand", "right_hand"]
 PERSON = {"id": 1, "name": "person", "keypoints": KPTS}
 SQUARE = [4.0, 2, 12, 2, 12, 10, 4, 10]
@@ -45,7 +45,7 @@ INSTANCES = [
     annotation(18, category=18, segmentation=BLOCK | {"counts": [1]}),  # mask that does not decode
 ]
 KEYPOINTS = [
-    annotation(10, keypoints=[8, 4, 2, 10, 5, 1, 50, 5, 2], num_keypoints=3),
+    annotation(10, keypoints=[8, 4, 3, 10, 5, 1, 50, 5, 2], num_keypoints=3),
     annotation(11, keypoints=[0] * 9, num_keypoints=0),
 ]
 
@@ -53,10 +53,8 @@ KEYPOINTS = [
 @pytest.fixture
 def coco(tmp_path: Path) -> dict[str, Path]:
     """Write a COCO set of three images, one of which is missing in the folder."""
-    (tmp_path / "pictures").mkdir()
+    write_images(tmp_path / "pictures", ["1.png", "2.png"])
     rows = [{"id": i, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT} for i in (1, 2, 3)]
-    for i in (1, 2):
-        Image.new("RGB", (WIDTH, HEIGHT), (i, 0, 0)).save(tmp_path / "pictures" / f"{i}.png")
     plain = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}]
     write(tmp_path / "instances.json", images=rows, annotations=INSTANCES, categories=plain)
     write(tmp_path / "keypoints.json", images=rows, annotations=KEYPOINTS, categories=[PERSON])
@@ -72,16 +70,6 @@ def write(file: Path, **data: Any) -> None:
 def convert(coco: dict[str, Path], out: Path, **more: Any) -> ConvertReport:
     """Convert the set."""
     return convert_coco(**{**coco, "out": out, **more})
-
-
-def labels_of(out: Path, stem: str, split: str = "train") -> Labels:
-    """Read one written label file; every line must parse."""
-    data = yaml.safe_load((out / "data.yaml").read_text())
-    from yolo_multitask.data.labels import LabelSpec
-
-    labels, problems = read_labels(out / "labels" / split / f"{stem}.txt", LabelSpec.from_data(data))
-    assert problems == []
-    return labels
 
 
 def test_every_line(coco: dict[str, Path], tmp_path: Path) -> None:
@@ -105,15 +93,85 @@ def test_every_line(coco: dict[str, Path], tmp_path: Path) -> None:
         "image not in the JSON": 1,
         "image missing in the folder": 1,
     }
-    assert report.annotations == report.instances + report.ignored + sum(report.dropped.values()) == 9
+    assert balanced(report)
+    assert report.annotations == 9
     assert (report.images, report.background, report.images_missing) == (2, 1, 1)
     assert (report.instances, report.ignored, report.keypoints, report.polygons) == (4, 1, 1, 2)
     assert report.notes == {
+        "visibility outside of 0..2, written as the nearest of them": 1,
         "keypoint outside the image, written as absent": 1,
         "mask without a usable outline, written as not labelled": 1,
     }
     assert (out / "labels/train/2.txt").read_text() == ""  # background
     assert sorted(p.name for p in (out / "images/train").iterdir()) == ["1.png", "2.png"]
+
+
+def test_images_that_do_not_fit_are_left_out(coco: dict[str, Path], tmp_path: Path) -> None:
+    """An image that lies on its side in the file is shown upright, but was annotated as it lies."""
+    write_turned(coco["images"] / "2.jpg")
+    (coco["images"] / "1.png").rename(coco["images"] / "1.gif")
+    write_images(coco["images"], ["3.png"])
+    content = json.loads(coco["instances"].read_text())
+    for row, suffix in zip(content["images"], ("gif", "jpg", "png"), strict=True):
+        row["file_name"] = f"{row['id']}.{suffix}"
+    rows = [annotation(1), annotation(2, image=2), annotation(3, image=3)]
+    write(coco["instances"], **content | {"annotations": rows})
+    report = convert_coco(instances=coco["instances"], images=coco["images"], out=tmp_path / "out").splits["train"]
+    assert images_of(tmp_path / "out") == ["3.png"]
+    assert (report.images, report.images_unfit) == (1, 2)
+    assert report.dropped == {
+        "image of the format .gif, which is not read": 1,
+        "image of another shape than annotated": 1,
+    }
+    assert balanced(report)
+    half = tmp_path / "half"  # of half the size, but of the same shape
+    half.mkdir()
+    Image.new("RGB", (WIDTH // 2, HEIGHT // 2)).save(half / "3.png")
+    convert_coco(instances=coco["instances"], images=half, out=tmp_path / "small")
+    assert lines_of(tmp_path / "small", "train/3") == lines_of(tmp_path / "out", "train/3")
+
+
+def test_folders_called_images_are_left_out_of_names(coco: dict[str, Path], tmp_path: Path) -> None:
+    """The host finds the label file of an image by its last folder of that name."""
+    from ultralytics.data.utils import img2label_paths
+
+    write_images(coco["images"], ["images/day/1.png"])
+    content = json.loads(coco["instances"].read_text())
+    content["images"][0]["file_name"] = "images/day/1.png"
+    write(coco["instances"], **content)
+    out = tmp_path / "out"
+    convert_coco(instances=coco["instances"], images=coco["images"], out=out)
+    assert images_of(out) == ["2.png", "day/1.png"]
+    (label,) = img2label_paths([str(out / "images/train/day/1.png")])
+    assert len(Path(label).read_text().splitlines()) == 5
+
+
+def test_what_a_mask_loses_is_counted(coco: dict[str, Path], tmp_path: Path) -> None:
+    ring = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ring[2:12, 2:12] = 1
+    ring[4:6, 4:6] = ring[8:10, 8:10] = 0
+    rows = [annotation(1, segmentation=encode_rle(ring)), annotation(2, segmentation=[SQUARE, [1, 1, 2, 2]])]
+    write(coco["instances"], **json.loads(coco["instances"].read_text()) | {"annotations": rows})
+    report = convert_coco(instances=coco["instances"], images=coco["images"], out=tmp_path / "out").splits["train"]
+    assert report.notes == {"hole in a mask, filled": 2, "part of a mask that is no polygon, left out": 1}
+    assert report.polygons == 2
+
+
+def test_what_is_there_twice_is_written_once(coco: dict[str, Path], tmp_path: Path) -> None:
+    rows = [annotation(1), annotation(2), annotation(3, iscrowd=1)]
+    write(coco["instances"], **json.loads(coco["instances"].read_text()) | {"annotations": rows})
+    report = convert_coco(instances=coco["instances"], images=coco["images"], out=tmp_path / "out").splits["train"]
+    assert labels_of(tmp_path / "out", "1").ignore.tolist() == [False, True]
+    assert report.dropped == {"repeats another of its image": 1}
+    assert balanced(report)
+
+
+def test_a_category_that_the_file_lacks(coco: dict[str, Path], tmp_path: Path) -> None:
+    rows = [annotation(1), annotation(2, category=99)]
+    write(coco["instances"], **json.loads(coco["instances"].read_text()) | {"annotations": rows})
+    report = convert_coco(instances=coco["instances"], images=coco["images"], out=tmp_path / "out").splits["train"]
+    assert report.dropped == {"class not in the categories": 1}
+    assert balanced(report)
 
 
 def test_parts_are_joined_without_changing_the_mask(coco: dict[str, Path], tmp_path: Path) -> None:
@@ -173,7 +231,7 @@ def test_classes(coco: dict[str, Path], tmp_path: Path) -> None:
     assert dog.splits["train"].images_skipped == 1
     data = yaml.safe_load((tmp_path / "b/data.yaml").read_text())
     assert "kpt_shape" not in data
-    assert data["labels"] == {"keypoints": False, "polygons": True}
+    assert data["labels"] == {"keypoints": False, "polygons": True, "ids": False}
 
 
 def test_one_file_is_enough(coco: dict[str, Path], tmp_path: Path) -> None:
@@ -225,7 +283,10 @@ def test_existing_split_is_kept_unless_told(coco: dict[str, Path], tmp_path: Pat
         convert(coco, out, exist_ok=True, classes="person")
 
 
-def test_whole_or_not_at_all(coco: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_whole_or_not_at_all(
+    coco: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
     out = tmp_path / "out"
     convert(coco, out)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
@@ -234,20 +295,33 @@ def test_whole_or_not_at_all(coco: dict[str, Path], tmp_path: Path, monkeypatch:
     def fail(source: Path, target: Path) -> None:
         if Path(target) == out / "data.yaml" and not failed:
             failed.append(target)
-            raise OSError("disk full")
+            raise error("disk full")
         replace(source, target)
 
     monkeypatch.setattr("yolo_multitask.data.convert.output.os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(error, match="disk full"):
         convert(coco, out, split="val")
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_split_that_holds_the_source_is_not_replaced(coco: dict[str, Path], tmp_path: Path) -> None:
+    """What is not in the JSON would be gone with the images of the split."""
+    images = write_images(tmp_path / "out/images/train", ["1.png", "2.png", "mine.png"])
+    with pytest.raises(ValueError, match="expected the source elsewhere, found .*images/train in the split that is"):
+        convert(coco, tmp_path / "out", images=images, exist_ok=True)
+    coco["instances"].rename(images / "instances.json")
+    with pytest.raises(ValueError, match="expected the source elsewhere"):
+        convert(coco, tmp_path / "out", instances=images / "instances.json", exist_ok=True)
+    assert images_of(tmp_path / "out") == ["1.png", "2.png", "instances.json", "mine.png"]
+    convert(coco, tmp_path / "out", instances=images / "instances.json", images=images, split="val")
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"instances": None, "keypoints": None}, "found neither"),
-        ({"split": "training"}, "expected different ones of train, val, test, found training"),
+        ({"split": "training"}, "split: expected one of train, val, test, found 'training'"),
+        ({"split": "train,train"}, "split: expected one of train, val, test, found 'train' again"),
         ({"split": "train,val"}, "images: expected 2"),
         ({"classes": "persn"}, "did you mean 'person'"),
         ({"classes": "99"}, "There are: person, dog"),
@@ -270,6 +344,14 @@ def test_wrong_arguments(coco: dict[str, Path], tmp_path: Path, change: dict, re
         ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "lacks file_name"),
         ('{"images": [], "annotations": [{"id": 1, "caption": "a dog"}], "categories": []}', "lacks image_id"),
         ('{"images": [], "annotations": [], "categories": []}', "at least one category"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": "1", "name": "dog"}]}',
+            "'categories', entry 0: expected an integer in 'id', found '1'",
+        ),
+        (
+            '{"images": [], "annotations": [{"id": 1, "image_id": 1, "category_id": [1]}], "categories": []}',
+            r"'annotations', entry 0: expected a number in 'category_id', found \[1\]",
+        ),
     ],
 )
 def test_not_coco(coco: dict[str, Path], tmp_path: Path, text: str, reason: str) -> None:
@@ -293,6 +375,15 @@ def test_files_that_do_not_belong_together(coco: dict[str, Path], tmp_path: Path
     write(coco["keypoints"], **data)
     with pytest.raises(ValueError, match="annotation 10 has image_id 1 .* do not belong together"):
         convert(coco, tmp_path / "out")
+    data["images"][0]["file_name"] = "other.png"
+    write(coco["keypoints"], **data)
+    with pytest.raises(
+        ValueError, match=r"image 1 is other\.png here and 1\.png in the other .* do not belong together"
+    ):
+        convert(coco, tmp_path / "out")
+    write(coco["keypoints"], **data | {"images": data["images"] * 2})
+    with pytest.raises(ValueError, match=r"keypoints\.json: expected each image id once, found 1 again"):
+        convert_coco(keypoints=coco["keypoints"], images=coco["images"], out=tmp_path / "out")
 
 
 def test_report_is_a_table(coco: dict[str, Path], tmp_path: Path) -> None:

@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from support.labelled import HEIGHT, SCALE, WIDTH, balanced, labels_of, write_images, write_turned
 
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.convert.crowdpose import convert_crowdpose, convert_ochuman
-from yolo_multitask.data.convert.report import SplitReport
 from yolo_multitask.data.convert.rle import encode_rle
-from yolo_multitask.data.labels import Labels, LabelSpec, read_labels
+from yolo_multitask.data.labels import LabelSpec
 from yolo_multitask.data.synthetic import KEYPOINT_NAMES
 
-WIDTH, HEIGHT = 40, 20
-SCALE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
 CROWDPOSE = [
     *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip"),
     *("right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck"),
@@ -30,28 +27,6 @@ OCHUMAN = [  # the order of ochumanApi/vis.py
     *("nose", "right_eye", "left_eye"),
 ]
 SQUARE = [4.0, 2, 12, 2, 12, 10, 4, 10]
-
-
-def place(folder: Path, *names: str) -> Path:
-    """Write images."""
-    folder.mkdir(exist_ok=True)
-    for i, name in enumerate(names):
-        Image.new("RGB", (WIDTH, HEIGHT), (i, 0, 0)).save(folder / name)
-    return folder
-
-
-def labels_of(out: Path, name: str, split: str) -> Labels:
-    """Read one written label file; every line must parse."""
-    path = out / "labels" / split / f"{name}.txt"
-    assert path.is_file()
-    labels, problems = read_labels(path, LabelSpec.from_data(yaml.safe_load((out / "data.yaml").read_text())))
-    assert problems == []
-    return labels
-
-
-def balanced(report: SplitReport) -> bool:
-    """Return whether every annotation was written or counted."""
-    return report.annotations == report.instances + report.ignored + sum(report.dropped.values())
 
 
 def crowdpose(**change: Any) -> dict[str, Any]:
@@ -70,7 +45,7 @@ def crowdpose(**change: Any) -> dict[str, Any]:
 def test_crowdpose(tmp_path: Path) -> None:
     file = tmp_path / "crowdpose_val.json"
     file.write_text(json.dumps(crowdpose()))
-    images, out = place(tmp_path / "images", "7.jpg", "8.jpg"), tmp_path / "out"
+    images, out = write_images(tmp_path / "images", ["7.jpg", "8.jpg"]), tmp_path / "out"
     report = convert_crowdpose(file, images, out, split="val").splits["val"]
     found = labels_of(out, "7", "val")
     np.testing.assert_allclose(found.boxes * SCALE, [[8, 6, 8, 8], [24, 6, 8, 8]], atol=1e-4)
@@ -98,7 +73,7 @@ def test_crowdpose(tmp_path: Path) -> None:
 
 
 def test_not_crowdpose(tmp_path: Path) -> None:
-    file, images = tmp_path / "a.json", place(tmp_path / "images", "7.jpg")
+    file, images = tmp_path / "a.json", write_images(tmp_path / "images", ["7.jpg"])
 
     def refused(says: str, error: type[Exception] = ValueError) -> None:
         with pytest.raises(error, match=says):
@@ -147,7 +122,7 @@ def test_ochuman(tmp_path: Path) -> None:
     )
     (tmp_path / "ochuman.json").write_text(json.dumps(ochuman(*rows)))
     out = tmp_path / "out"
-    report = convert_ochuman(tmp_path / "ochuman.json", place(tmp_path / "images", "1.jpg"), out).splits["val"]
+    report = convert_ochuman(tmp_path / "ochuman.json", write_images(tmp_path / "images", ["1.jpg"]), out).splits["val"]
     found = labels_of(out, "1", "val")
     np.testing.assert_allclose(found.boxes * SCALE, [[8, 6, 8, 8], [25, 7, 10, 10]], atol=1e-4)
     assert found.has_keypoints.tolist() == found.has_polygon.tolist() == [True, False]
@@ -168,6 +143,28 @@ def test_ochuman(tmp_path: Path) -> None:
     assert data["kpt_shape"] == [17, 3]
     assert data["flip_idx"] == [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
     assert data["label_spec"] == LabelSpec(nc=1, kpt_shape=(17, 3), polygons=True)
+
+
+def test_an_image_of_ochuman_that_lies_on_its_side(tmp_path: Path) -> None:
+    (tmp_path / "ochuman.json").write_text(json.dumps(ochuman(person())))
+    images = write_images(tmp_path / "images", ["2.jpg"])
+    write_turned(images / "1.jpg")
+    report = convert_ochuman(tmp_path / "ochuman.json", images, tmp_path / "out").splits["val"]
+    assert (report.images, report.images_unfit) == (1, 1)
+    assert report.dropped == {"image of another shape than annotated": 1}
+    assert balanced(report)
+
+
+def test_ochuman_joins_a_data_set_with_more_classes(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    theirs = {"train": "images/train", "val": None, "names": {0: "dog", 1: "person"}, "kpt_shape": [17, 3]}
+    theirs |= {"labels": {"keypoints": True, "polygons": True}, "kpt_names": {1: list(KEYPOINT_NAMES)}}
+    (tmp_path / "out/data.yaml").write_text(yaml.safe_dump(theirs))
+    (tmp_path / "ochuman.json").write_text(json.dumps(ochuman(person())))
+    convert_ochuman(tmp_path / "ochuman.json", write_images(tmp_path / "images", ["1.jpg"]), tmp_path / "out")
+    assert labels_of(tmp_path / "out", "1", "val").cls.tolist() == [1]
+    written = yaml.safe_load((tmp_path / "out/data.yaml").read_text())
+    assert (written["names"], written["train"]) == (theirs["names"], "images/train")
 
 
 def test_ochuman_coco_file(tmp_path: Path) -> None:
@@ -191,7 +188,7 @@ def test_ochuman_coco_file(tmp_path: Path) -> None:
     }
     file = tmp_path / "ochuman_coco_format_val_range_0.00_1.00.json"
     file.write_text(json.dumps(data))
-    convert_ochuman(file, place(tmp_path / "images", "1.jpg"), tmp_path / "out")
+    convert_ochuman(file, write_images(tmp_path / "images", ["1.jpg"]), tmp_path / "out")
     found = labels_of(tmp_path / "out", "1", "val")
     assert found.has_keypoints.tolist() == found.has_polygon.tolist() == [True]
     polygon = found.polygons[0]
@@ -221,7 +218,7 @@ def test_ochuman_coco_file(tmp_path: Path) -> None:
 )
 def test_malformed_ochuman(tmp_path: Path, data: dict[str, Any], says: str) -> None:
     (tmp_path / "ochuman.json").write_text(json.dumps(data))
-    images = place(tmp_path / "images", "1.jpg")
+    images = write_images(tmp_path / "images", ["1.jpg"])
     with pytest.raises(ValueError, match=says):
         convert_ochuman(tmp_path / "ochuman.json", images, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -9,17 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import yaml
-from PIL import Image
+from support.labelled import HEIGHT, SCALE, WIDTH, balanced, images_of, labels_of, lines_of, pixels, write_images
 
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.convert.cvat import convert_cvat
-from yolo_multitask.data.convert.report import SplitReport
-from yolo_multitask.data.labels import Labels, LabelSpec, read_labels
+from yolo_multitask.data.labels import LabelSpec
 from yolo_multitask.data.mot import read_seqinfo
 
-WIDTH, HEIGHT = 40, 20
-SCALE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
 BODY = ("nose", "left_hand", "right_hand")
 
 
@@ -68,10 +64,7 @@ def task(
     """Write an export: the XML and its images."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{file}.xml").write_text(xml, encoding="utf-8")
-    for i, name in enumerate(names):
-        path = folder / place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (WIDTH, HEIGHT), (i, 0, 0)).save(path)
+    write_images(folder / place, names)
     return folder
 
 
@@ -84,26 +77,6 @@ def video_task(tracks: str, meta: str = "", frames: int = 6) -> str:
 def frame_names(numbers: Sequence[int]) -> list[str]:
     """Return the names under which CVAT exports frames."""
     return [f"frame_{n:06d}.PNG" for n in numbers]
-
-
-def labels_of(out: Path, name: str, split: str = "train") -> Labels:
-    """Read one written label file; every line must parse."""
-    path = out / "labels" / split / f"{name}.txt"
-    assert path.is_file()
-    labels, problems = read_labels(path, LabelSpec.from_data(yaml.safe_load((out / "data.yaml").read_text())))
-    assert problems == []
-    return labels
-
-
-def balanced(report: SplitReport) -> bool:
-    """Return whether every annotation was written or counted."""
-    return report.annotations == report.instances + report.ignored + sum(report.dropped.values())
-
-
-def pixels(labels: Labels, index: int = 0) -> list[float]:
-    """Return the corners of a box in pixels."""
-    cx, cy, w, h = labels.boxes[index].astype(float) * SCALE
-    return [round(float(v), 2) for v in (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)]
 
 
 def walk(out: Path, sequence: str, numbers: Sequence[int]) -> dict[int, dict[int, list[float]]]:
@@ -133,12 +106,14 @@ def test_shapes_of_an_image(tmp_path: Path) -> None:
                 "></box>", '><attribute name="is_crowd">true</attribute></box>'
             ),
             box(0, 12, 8, 18, label="dog"),
+            element("mask", label="cat", rle="0,4,1,4", left=34, top=12, width=3, height=3),
+            box(24, 12, 28, 18).replace("></box>", '><attribute name="ignore">1</attribute></box>'),
         )
     )
     report = convert_cvat(task(tmp_path / "in", document(image(content))), tmp_path / "out").splits["train"]
     found = labels_of(tmp_path / "out", "a")
-    assert found.cls.tolist() == [0, 1, 0, 1, 0, 0, 1]
-    assert [pixels(found, i) for i in range(7)] == [
+    assert found.cls.tolist() == [0, 1, 0, 1, 0, 0, 1, 1, 0]
+    assert [pixels(found, i) for i in range(9)] == [
         [4, 2, 12, 10],
         [13, 5, 17, 15],  # 10 x 4 turned about 15, 10
         [20, 2, 28, 10],
@@ -146,9 +121,11 @@ def test_shapes_of_an_image(tmp_path: Path) -> None:
         [14, 7, 26, 13],
         [17, 4, 23, 16],
         [0, 12, 8, 18],
+        [34, 12, 37, 15],
+        [24, 12, 28, 18],
     ]
-    assert found.has_polygon.tolist() == [False, False, True, True, True, True, False]
-    assert found.ignore.tolist() == [False] * 6 + [True]
+    assert found.has_polygon.tolist() == [False, False, True, True, True, True, False, True, False]
+    assert found.ignore.tolist() == [False] * 6 + [True, False, True]
     mask = found.polygons[3]
     assert mask is not None
     drawn = cv2.fillPoly(np.zeros((HEIGHT, WIDTH), np.uint8), [np.rint(mask * SCALE[:2]).astype(np.int32)], 1)
@@ -161,7 +138,7 @@ def test_shapes_of_an_image(tmp_path: Path) -> None:
         "empty mask": 1,
         "class not chosen": 1,
     }
-    assert report.notes == {"rotated box, taken as the box around it": 1}
+    assert report.notes == {"rotated box, taken as the box around it": 1, "hole in a mask, filled": 1}
     assert balanced(report)
     data = load_data(tmp_path / "out/data.yaml")
     assert data["names"] == {0: "person", 1: "cat", 2: "body"}
@@ -217,6 +194,20 @@ def test_skeletons_and_groups(tmp_path: Path) -> None:
     np.testing.assert_allclose(other[0], found.keypoints[0][[1, 0, 2]], atol=1e-6)
 
 
+def test_ignoring_a_part_ignores_the_object(tmp_path: Path) -> None:
+    flag = '<attribute name="ignore">true</attribute>'
+    pose = element("skeleton", joints(nose="4,4") + flag, label="body", group_id=1)
+    convert_cvat(task(tmp_path / "in", document(image(box(2, 2, 9, 9, group_id=1) + pose))), tmp_path / "out")
+    assert lines_of(tmp_path / "out", "train/a") == ["0 0.1375 0.275 0.175 0.35 - !"]
+
+
+def test_labels_that_are_there_twice(tmp_path: Path) -> None:
+    """As where two tasks of a project say their labels, each."""
+    pose = element("skeleton", joints(nose="4,4", left_hand="8,9", right_hand="1,1"), label="body")
+    convert_cvat(task(tmp_path / "in", document(image(pose), LABELS * 2)), tmp_path / "out")
+    assert load_data(tmp_path / "out/data.yaml")["kpt_shape"] == [3, 3]
+
+
 def test_points_as_keypoints(tmp_path: Path) -> None:
     content = "".join(
         (
@@ -241,6 +232,7 @@ def test_points_as_keypoints(tmp_path: Path) -> None:
         "points outside of a skeleton that are not as many as keypoints= names": 1,
     }
     assert balanced(report)
+    assert convert_cvat(tmp_path / "in", tmp_path / "all", keypoints="nose,chin").names == ["person", "face"]
 
 
 def test_where_images_are(tmp_path: Path) -> None:
@@ -255,10 +247,7 @@ def test_where_images_are(tmp_path: Path) -> None:
     )
     source = task(tmp_path / "in", document(content), ["day/a.png", "Train/b.png", "frame_000007.PNG", "c.png"])
     report = convert_cvat(source, tmp_path / "out").splits["train"]
-    images = tmp_path / "out/images/train"
-    assert sorted(p.relative_to(images).as_posix() for p in images.rglob("*.*")) == [
-        "Train/b.png", "c.png", "day/a.png", "frame_000007.PNG",
-    ]  # fmt: skip
+    assert images_of(tmp_path / "out") == ["Train/b.png", "c.png", "day/a.png", "frame_000007.PNG"]
     assert (report.images, report.background, report.images_missing) == (4, 1, 1)
     assert report.dropped == {"image missing in the folder": 1}
     assert balanced(report)
@@ -267,6 +256,16 @@ def test_where_images_are(tmp_path: Path) -> None:
         source / "annotations.xml", tmp_path / "out", images=tmp_path / "moved", exist_ok=True, background=False
     ).splits["train"]
     assert (report.images, report.images_skipped) == (3, 1)
+
+
+def test_names_need_only_differ_within_a_file(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        task(tmp_path / "in" / name, document(image(box(1, 1, 9, 9))))
+    (tmp_path / "in/two/images/a.json").touch()  # no image
+    convert_cvat(tmp_path / "in", tmp_path / "out")
+    assert images_of(tmp_path / "out") == ["one/a.png", "two/a.png"]
+    with pytest.raises(ValueError, match=r"expected one annotation of each image of train, found .*a\.png again"):
+        convert_cvat(tmp_path / "in", tmp_path / "other", images=tmp_path / "in/one/images")
 
 
 def step(frame: int, x: float, keyframe: int = 1, outside: int = 0) -> str:
@@ -315,6 +314,29 @@ def test_an_export_is_whole(tmp_path: Path) -> None:
     found = walk(tmp_path / "out", "clip", range(4))
     assert [list(found[n]) for n in range(4)] == [[0], [0], [0, 1], [0]]
     assert found[1][0] == [3, 2, 11, 10]  # as the file says
+
+
+def test_a_shape_of_the_last_frame_but_one_ends_there(tmp_path: Path) -> None:
+    """CVAT writes no end for it; the tracks beside it may have no interpolated frame by which an export is known."""
+    tracks = element("track", step(2, 20), id=0, label="cat")
+    tracks += element("track", "".join(step(n, n) for n in range(4)), id=1, label="person")
+    convert_cvat(task(tmp_path / "clip", video_task(tracks, frames=4), frame_names(range(4))), tmp_path / "out")
+    assert [list(f) for f in walk(tmp_path / "out", "clip", range(4)).values()] == [[1], [1], [0, 1], [1]]
+
+
+def test_a_video_of_a_project(tmp_path: Path) -> None:
+    """The project says the frames of each task, and its images lie in the folders of their subsets."""
+    size = "<original_size><width>{}</width><height>20</height></original_size>"
+    tasks = "".join(
+        f"<task><id>{i}</id><stop_frame>{stop}</stop_frame>{size.format(width)}</task>"
+        for i, stop, width in ((7, 1, 80), (8, 2, WIDTH))
+    )
+    labels = f"<labels>{LABELS}</labels>"
+    track = element("track", step(0, 0), id=0, label="person", task_id=8, subset="Train")
+    xml = f"<annotations><meta><project><tasks>{tasks}</tasks>{labels}</project></meta>{track}</annotations>"
+    source = task(tmp_path / "in", xml, frame_names(range(3)), "images/Train")
+    report = convert_cvat(source, tmp_path / "out").splits["train"]
+    assert (report.images, report.instances) == (3, 3)
 
 
 def test_every_second_frame_from_the_tenth(tmp_path: Path) -> None:
@@ -528,6 +550,8 @@ def test_malformed_tasks(tmp_path: Path) -> None:
     track = element("track", step(0, 0), id=0, label="person")
     refused("expected its frames in the folder images", task(tmp_path / "v", video_task(track), ()), FileNotFoundError)
     shifted = task(tmp_path / "one", video_task(track), frame_names(range(1, 7)))
+    refused("0 to 5, found 1 to 6; CVAT counts from 0", shifted)
+    (shifted / "images/frame_000003.PNG").unlink()
     refused("0 to 5, found 1 to 6; CVAT counts from 0", shifted)
     refused("found a file that is neither", shifted, images=shifted / "annotations.xml")
     named = task(tmp_path / "named", video_task(track), ["first.png"])

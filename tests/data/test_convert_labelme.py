@@ -11,15 +11,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from support.labelled import HEIGHT, SCALE, WIDTH, balanced, images_of, labels_of, pixels, write_images
 
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.convert.labelme import convert_labelme
-from yolo_multitask.data.convert.report import SplitReport
-from yolo_multitask.data.labels import Labels, LabelSpec, read_labels
+from yolo_multitask.data.labels import LabelSpec
 
-WIDTH, HEIGHT = 40, 20
-SCALE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
 KPTS = "nose,left_hand,right_hand"
 
 
@@ -32,36 +29,16 @@ def write(folder: Path, name: str, shapes: list[Any], image: bool = True, **more
     """Write an image and its JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     if image:
-        Image.new("RGB", (WIDTH, HEIGHT), (9, 9, 9)).save(folder / f"{name}.png")
+        write_images(folder, [f"{name}.png"])
     data = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": f"{name}.png", "imageData": None}
     data |= {"imageHeight": HEIGHT, "imageWidth": WIDTH} | more
     (folder / f"{name}.json").write_text(json.dumps(data))
     return folder
 
 
-def labels_of(out: Path, name: str, split: str = "train") -> Labels:
-    """Read one written label file; every line must parse."""
-    path = out / "labels" / split / f"{name}.txt"
-    assert path.is_file()
-    labels, problems = read_labels(path, LabelSpec.from_data(yaml.safe_load((out / "data.yaml").read_text())))
-    assert problems == []
-    return labels
-
-
-def balanced(report: SplitReport) -> bool:
-    """Return whether every annotation was written or counted."""
-    return report.annotations == report.instances + report.ignored + sum(report.dropped.values())
-
-
 def png(mask: np.ndarray) -> str:
     """Return a mask as LabelMe stores it."""
     return base64.b64encode(cv2.imencode(".png", mask)[1].tobytes()).decode()
-
-
-def pixels(labels: Labels, index: int) -> list[float]:
-    """Return the corners of a box in pixels."""
-    cx, cy, w, h = labels.boxes[index].astype(float) * SCALE
-    return [round(float(v), 3) for v in (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)]
 
 
 def test_types_of_shapes(tmp_path: Path) -> None:
@@ -73,6 +50,7 @@ def test_types_of_shapes(tmp_path: Path) -> None:
         shape("ball", [[20, 10], [23, 14]], "circle"),  # radius 5
         shape("cat", [[30, 10], [37, 15]], "mask", mask=png(mask)),
         shape("dog", [[30, 0], [34, 2], [32, 6], [28, 4]], "oriented_rectangle"),
+        shape("dog", [[32, 10], [36, 12], [34, 16], [30, 14]], "rotation"),
         shape("lane", [[0, 0], [5, 5]], "line"),
         shape("lane", [[0, 0], [5, 5], [9, 9]], "linestrip"),
         shape("spot", [[1, 1]], "point"),
@@ -83,17 +61,18 @@ def test_types_of_shapes(tmp_path: Path) -> None:
     ]
     report = convert_labelme(write(tmp_path / "in", "a", shapes), tmp_path / "out").splits["train"]
     found = labels_of(tmp_path / "out", "a")
-    assert found.cls.tolist() == [1, 2, 0, 1, 2, 2]  # ball, cat, dog
-    assert [pixels(found, i) for i in range(6)] == [
+    assert found.cls.tolist() == [1, 2, 0, 1, 2, 2, 2]  # ball, cat, dog
+    assert [pixels(found, i) for i in range(7)] == [
         [4, 2, 12, 10],
         [10, 5, 20, 10],
         [15, 5, 25, 15],
         [32, 11, 37, 15],
         [28, 0, 34, 6],
+        [30, 10, 36, 16],
         [0, 10, 20, 20],
     ]
-    assert found.has_polygon.tolist() == [True, False, True, True, False, False]
-    assert found.ignore.tolist() == [False] * 5 + [True]
+    assert found.has_polygon.tolist() == [True, False, True, True, False, False, False]
+    assert found.ignore.tolist() == [False] * 6 + [True]
     assert found.polygons[0] is not None
     assert found.polygons[2] is not None
     assert found.polygons[3] is not None
@@ -110,8 +89,9 @@ def test_types_of_shapes(tmp_path: Path) -> None:
         "box of zero area": 1,
         "empty mask": 1,
     }
+    assert report.notes == {"rotated box, taken as the box around it": 2}
     assert balanced(report)
-    assert (report.annotations, report.instances, report.ignored, report.polygons) == (12, 5, 1, 3)
+    assert (report.annotations, report.instances, report.ignored, report.polygons) == (13, 6, 1, 3)
 
 
 def test_a_group_is_one_object(tmp_path: Path) -> None:
@@ -202,11 +182,10 @@ def test_folders_and_images(tmp_path: Path) -> None:
     raw = base64.b64encode((tmp_path / "moved/c.png").read_bytes()).decode()
     write(tmp_path / "in", "e", box, image=False, imageData=raw, imagePath="e.heic", imageWidth=None)
     (tmp_path / "in/unlabelled.png").touch()
+    (tmp_path / "in/._a.json").write_bytes(b"\0")  # as macOS writes beside a file
     report = convert_labelme(tmp_path / "in", tmp_path / "out", images=tmp_path / "moved").splits["train"]
     images = tmp_path / "out/images/train"
-    assert sorted(p.relative_to(images).as_posix() for p in images.rglob("*.*")) == [
-        "b.png", "c.png", "day/a.png", "e.png", "night/a.png",
-    ]  # fmt: skip
+    assert images_of(tmp_path / "out") == ["b.png", "c.png", "day/a.png", "e.png", "night/a.png"]
     assert (images / "e.png").read_bytes() == (tmp_path / "moved/c.png").read_bytes()
     assert (images / "day/a.png").samefile(tmp_path / "in/day/a.png")
     assert (report.images, report.background, report.images_missing) == (5, 1, 1)
@@ -214,6 +193,53 @@ def test_folders_and_images(tmp_path: Path) -> None:
     assert balanced(report)
     fewer = convert_labelme(tmp_path / "in", tmp_path / "few", background=False).splits["train"]
     assert (fewer.images, fewer.images_skipped, fewer.images_missing) == (3, 1, 2)
+
+
+def test_images_beside_the_file_or_annotated_twice(tmp_path: Path) -> None:
+    box = [shape("cat", [[3, 1], [19, 11]], "rectangle")]
+    write(tmp_path / "in", "a", box, imagePath="..\\before\\a.png")  # moved since
+    report = convert_labelme(tmp_path / "in", tmp_path / "out").splits["train"]
+    assert (report.images, report.images_missing) == (1, 0)
+    write(tmp_path / "in/again", "b", box, image=False, imagePath="../a.png")
+    with pytest.raises(ValueError, match=r"expected one annotation of each image of train, found .*a\.png again"):
+        convert_labelme(tmp_path / "in", tmp_path / "other")
+
+
+def test_a_split_that_holds_the_files_is_not_replaced(tmp_path: Path) -> None:
+    source = write(tmp_path / "out/images/train", "a", [shape("cat", [[3, 1], [19, 11]], "rectangle")])
+    with pytest.raises(ValueError, match="expected the source elsewhere, found .*; give another out="):
+        convert_labelme(source, tmp_path / "out", exist_ok=True)
+    assert images_of(tmp_path / "out") == ["a.json", "a.png"]
+
+
+def test_a_split_more_for_a_data_set_of_others(tmp_path: Path) -> None:
+    """Their YAML may list the names without numbers."""
+    (tmp_path / "out").mkdir()
+    theirs = {"train": "images/train", "val": None, "names": ["cat", "dog"], "labels": {"polygons": False}}
+    (tmp_path / "out/data.yaml").write_text(yaml.safe_dump(theirs | {"val": "elsewhere/val"}))
+    with pytest.raises(ValueError, match="the split val exists already"):
+        convert_labelme(write(tmp_path / "in", "a", []), tmp_path / "out", split="val")
+    (tmp_path / "out/data.yaml").write_text(yaml.safe_dump(theirs))
+    box = [shape("dog", [[3, 1], [19, 11]], "rectangle")]
+    convert_labelme(write(tmp_path / "in", "a", box), tmp_path / "out", split="val")
+    assert labels_of(tmp_path / "out", "a", "val").cls.tolist() == [1]
+    unnamed = theirs | {"labels": {"keypoints": True}, "kpt_shape": [2, 3]}
+    (tmp_path / "out/data.yaml").write_text(yaml.safe_dump(unnamed))
+    with pytest.raises(ValueError, match="kpt_shape .2, 3. and the keypoints .., this split"):
+        convert_labelme(tmp_path / "in", tmp_path / "out", split="test")
+    stock = yaml.safe_dump({k: v for k, v in theirs.items() if k != "labels"} | {"task": "segment"})
+    (tmp_path / "out/data.yaml").write_text(stock)
+    with pytest.raises(ValueError, match="has the key labels, to add test to it, found one of stock label lines; give"):
+        convert_labelme(tmp_path / "in", tmp_path / "out", split="test")
+
+
+def test_the_keypoints_of_a_mirrored_image(tmp_path: Path) -> None:
+    """A left one without its right one has no place in the mirrored image."""
+    shapes = [shape("person", [[3, 1], [19, 11]], "rectangle", 1), shape("nose", [[8, 4]], "point", 1)]
+    convert_labelme(
+        write(tmp_path / "in", "a", shapes), tmp_path / "out", keypoints="nose,left_eye,right_eye,left_hand"
+    )
+    assert "flip_idx" not in yaml.safe_load((tmp_path / "out/data.yaml").read_text())
 
 
 def test_classes_and_a_second_split(tmp_path: Path) -> None:
@@ -225,8 +251,9 @@ def test_classes_and_a_second_split(tmp_path: Path) -> None:
     val = write(tmp_path / "val", "b", [shape("cat", [[3, 1], [19, 11]], "rectangle")])
     convert_labelme(val, out, split="val")  # takes the classes that are there
     assert labels_of(out, "b", "val").cls.tolist() == [1]
-    with pytest.raises(ValueError, match="the classes dog, cat, this split has ant, cat, dog; give another out="):
-        convert_labelme(train, out, split="test")
+    for classes, says in ((None, "ant, cat, dog"), ("cat", "cat"), ("cat,dog", "cat, dog")):
+        with pytest.raises(ValueError, match=f"the classes dog, cat, this split has {says}; give another out="):
+            convert_labelme(train, out, split="test", classes=classes)
     with pytest.raises(ValueError, match="split val exists already"):
         convert_labelme(val, out, split="val")
     outlined = write(tmp_path / "test", "c", [shape("cat", [[3, 1], [19, 1], [19, 11]])])

@@ -295,6 +295,14 @@ def test_halves_of_the_frames_that_are_there(tmp_path: Path) -> None:
     assert report.remarks == ["a: seqinfo.ini says 10 frames, 5 are there"]
 
 
+def test_a_sequence_called_images(tmp_path: Path) -> None:
+    """The host would look for its labels in labels/train/labels."""
+    convert_mot(write_sequence(tmp_path / "images", walk(1)), tmp_path / "out")
+    assert images(tmp_path / "out") == [f"train/00000{i}.jpg" for i in (1, 2, 3, 4)]
+    assert labels_of(tmp_path / "out", "train/000001").ids.tolist() == [1]
+    assert read_seqinfo(tmp_path / "out/images/train/seqinfo.ini").frame_rate == 30
+
+
 def test_dancetrack_layout(tmp_path: Path) -> None:
     """Eight digits, two split folders, one class; the folders give the splits, at once or one after the other."""
     for split, name in (("train", "dancetrack0001"), ("val", "dancetrack0004")):
@@ -373,7 +381,7 @@ def test_existing_split_is_kept_unless_told(tmp_path: Path) -> None:
     convert_mot(source / "b", out, exist_ok=True)
     assert {p.split("/")[2] for p in tree(out) if p.startswith("images/train")} == {"b"}
     assert yaml.safe_load((out / "data.yaml").read_text())["val"] == "images/val"
-    (out / "data.yaml").write_text("{train: images/train, val: images/val, names: {0: dog}}")
+    (out / "data.yaml").write_text("{train: images/train, val: images/val, names: {0: dog}, labels: {ids: true}}")
     with pytest.raises(ValueError, match="out has a data set with names: {0: 'dog'} .*another out="):
         convert_mot(source / "b", out, split="test")
 

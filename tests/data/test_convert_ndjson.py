@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from support.labelled import balanced, labels_of, write_images
 
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.convert.ndjson import convert_ndjson
-from yolo_multitask.data.convert.report import SplitReport
-from yolo_multitask.data.labels import Labels, LabelSpec, read_labels
+from yolo_multitask.data.labels import LabelSpec, read_labels
 
 BOX = [0, 0.5, 0.5, 0.2, 0.4]
 SEGMENT = [0, 0.4, 0.3, 0.6, 0.3, 0.6, 0.7, 0.4, 0.7]  # around BOX
@@ -39,28 +38,11 @@ def record(name: str, annotations: dict[str, Any] | None = None, split: str = "t
 def write(folder: Path, records: list[Any], place: str = "", missing: tuple[str, ...] = ()) -> Path:
     """Write the file and its images."""
     folder.mkdir(parents=True, exist_ok=True)
-    for i, row in enumerate(r for r in records if isinstance(r, dict) and r.get("type") == "image"):
-        path = folder / place / str(row["file"])
-        if row["file"] not in missing:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (40, 20), (i, 0, 0)).save(path)
+    named = [str(r["file"]) for r in records if isinstance(r, dict) and r.get("type") == "image"]
+    write_images(folder / place, [name for name in named if name not in missing])
     file = folder / "set.ndjson"
     file.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in records) + "\n")
     return file
-
-
-def labels_of(out: Path, name: str, split: str = "train") -> Labels:
-    """Read one written label file; every line must parse."""
-    path = out / "labels" / split / f"{name}.txt"
-    assert path.is_file()
-    labels, problems = read_labels(path, LabelSpec.from_data(yaml.safe_load((out / "data.yaml").read_text())))
-    assert problems == []
-    return labels
-
-
-def balanced(report: SplitReport) -> bool:
-    """Return whether every annotation was written or counted."""
-    return report.annotations == report.instances + report.ignored + sum(report.dropped.values())
 
 
 def test_boxes_and_splits(tmp_path: Path) -> None:
@@ -86,6 +68,17 @@ def test_boxes_and_splits(tmp_path: Path) -> None:
     assert data["label_spec"] == LabelSpec(nc=2, kpt_shape=None, polygons=False)
     few = convert_ndjson(tmp_path / "in/set.ndjson", tmp_path / "few", background=False).splits["train"]
     assert (few.images, few.images_skipped) == (1, 1)
+
+
+def test_objects_without_area_are_left_out(tmp_path: Path) -> None:
+    rows = [
+        head("segment"),
+        record("a.png", {"segments": [SEGMENT, [0, 0.1, 0.1, 0.1, 0.2, 0.1, 0.3]]}),
+        record("b.png", {"boxes": [[0, 0.5, 0.5, 0, 0.1], BOX], "segments": [SEGMENT, SEGMENT]}),
+    ]
+    report = convert_ndjson(write(tmp_path / "in", rows), tmp_path / "out").splits["train"]
+    assert (report.instances, report.dropped) == (2, {"box of zero area": 2})
+    assert balanced(report)
 
 
 def test_segments(tmp_path: Path) -> None:
@@ -164,6 +157,22 @@ def test_where_images_are(tmp_path: Path, place: str) -> None:
     with pytest.raises(ValueError, match=r"found none of 1 .*does not download.*convert_ndjson_to_yolo do"):
         convert_ndjson(file, tmp_path / "third")
     assert not (tmp_path / "third").exists()
+
+
+def test_images_of_two_splits_with_one_name(tmp_path: Path) -> None:
+    rows = [head(), record("a.png", {"boxes": [BOX]}), record("a.png", {"boxes": [BOX]}, "val")]
+    file = write(tmp_path / "in", rows)
+    with pytest.raises(ValueError, match=r"set.ndjson:3: expected another image than in .*:2, found .* for both; put"):
+        convert_ndjson(file, tmp_path / "out")
+    for split in ("train", "val"):
+        write_images(tmp_path / "in" / split, ["a.png"])
+    assert len(convert_ndjson(file, tmp_path / "out").splits) == 2
+
+
+def test_a_line_ends_where_json_says(tmp_path: Path) -> None:
+    file = write(tmp_path / "in", [head(class_names={"0": "a\u2028b"}), record("a.png", {"boxes": [BOX]})])
+    file.write_text(file.read_text().replace("\\u2028", "\u2028"), encoding="utf-8")
+    assert convert_ndjson(file, tmp_path / "out").names == ["a\u2028b"]
 
 
 def test_same_labels_as_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +256,7 @@ def test_classes_without_names(tmp_path: Path) -> None:
         ([head(), record("a.png", {"segments": [[0, 0.1, 0.1]]})], r"segments\[0\]: expected a polygon of 3 or more"),
         ([head(kpt_shape=[2, 3]), record("a.png", {"pose": [POSE]})], r"pose\[0\]: expected .*found 3 more columns"),
         ([head(kpt_shape=[3, 3], kpt_names={"0": ["nose"]}), record("a.png", {"pose": [POSE]})], "3 names a class"),
+        ([head(kpt_shape=[3, 3], kpt_names={"a": ["x"] * 3}), record("a.png", {"pose": [POSE]})], "3 names a class"),
         (
             [head(), record("a.png"), record("a.png")],
             r"expected names that differ before the suffix, found a\.png again",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from support.labelled import HEIGHT, WIDTH, lines_of, write_set
 
 from yolo_multitask.cli.data import call
 from yolo_multitask.data.config import load_data
@@ -19,7 +19,6 @@ from yolo_multitask.data.convert.to_yolo import to_yolo
 from yolo_multitask.data.labels import Instance, Labels, LabelSpec, polygon_box, read_labels, write_labels
 from yolo_multitask.data.merge import merge
 
-WIDTH, HEIGHT = 40, 20
 KPTS = "0.3 0.3 2 0.5 0.5 1"
 SQUARE = "0.1 0.1 0.6 0.1 0.6 0.6 0.1 0.6"
 FULL: dict[str, Any] = {
@@ -40,23 +39,6 @@ LINES = [
     "0 0.5 0.5 0.25 0.5 - - @0.5 !",
     f"0 0.35 0.35 0.5 0.5 - {SQUARE} #9",
 ]
-
-
-def write_set(root: Path, images: dict[str, list[str]], keys: dict[str, Any]) -> Path:
-    """Write a data set, its images by ``<split>/<name>`` with their lines, and return the data YAML."""
-    for name, lines in images.items():
-        for kind, suffix in (("images", ".png"), ("labels", ".txt")):
-            (root / kind / f"{name}{suffix}").parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (WIDTH, HEIGHT), (90, 90, 90)).save(root / "images" / f"{name}.png")
-        (root / "labels" / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
-    splits = {name.split("/")[0]: f"images/{name.split('/')[0]}" for name in images}
-    (root / "data.yaml").write_text(yaml.safe_dump({"train": None, "val": None, **splits, **keys}))
-    return root / "data.yaml"
-
-
-def lines_of(out: Path, name: str = "val/a") -> list[str]:
-    """Return the lines of a written label file."""
-    return (out / "labels" / f"{name}.txt").read_text().splitlines()
 
 
 def random_labels(seed: int, spec: LabelSpec, kpt_class: int) -> Labels:
@@ -96,8 +78,8 @@ def same(a: Instance, b: Instance, box_atol: float = 0.0) -> bool:
 
 
 def test_detect(tmp_path: Path) -> None:
-    report = to_yolo(write_set(tmp_path / "in", {"val/a": LINES}, FULL), "detect", tmp_path / "out")
-    assert lines_of(tmp_path / "out") == [
+    report = to_yolo(write_set(tmp_path / "in", {"val/a": LINES}, **FULL), "detect", tmp_path / "out")
+    assert lines_of(tmp_path / "out", "val/a") == [
         "1 0.35 0.35 0.5 0.5",
         "1 0.5 0.5 0.25 0.5",
         "0 0.35 0.35 0.5 0.5",
@@ -116,8 +98,8 @@ def test_detect(tmp_path: Path) -> None:
 
 def test_segment(tmp_path: Path) -> None:
     lines = [*LINES, "0 0.5 0.5 0.5 0.5 - 0.1 0.1 0.1 0.2 0.1 0.3"]
-    report = to_yolo(write_set(tmp_path / "in", {"val/a": lines}, FULL), "segment", tmp_path / "out")
-    assert lines_of(tmp_path / "out") == [f"1 {SQUARE}", f"0 {SQUARE}"]
+    report = to_yolo(write_set(tmp_path / "in", {"val/a": lines}, **FULL), "segment", tmp_path / "out")
+    assert lines_of(tmp_path / "out", "val/a") == [f"1 {SQUARE}", f"0 {SQUARE}"]
     counts = report.splits["val"]
     assert counts.dropped == {
         "ignore region": 1,
@@ -130,8 +112,8 @@ def test_segment(tmp_path: Path) -> None:
 
 
 def test_pose(tmp_path: Path) -> None:
-    report = to_yolo(write_set(tmp_path / "in", {"val/a": LINES}, FULL), "pose", tmp_path / "out")
-    assert lines_of(tmp_path / "out") == [f"0 0.35 0.35 0.5 0.5 {KPTS}", "0 0.5 0.5 0.25 0.5 0 0 0 0 0 0"]
+    report = to_yolo(write_set(tmp_path / "in", {"val/a": LINES}, **FULL), "pose", tmp_path / "out")
+    assert lines_of(tmp_path / "out", "val/a") == [f"0 0.35 0.35 0.5 0.5 {KPTS}", "0 0.5 0.5 0.25 0.5 0 0 0 0 0 0"]
     counts = report.splits["val"]
     assert counts.dropped == {"keypoints not labelled": 1, "class without keypoints": 3, "ignore region": 1}
     assert counts.notes == {"identity left out": 1, "absent keypoint outside the image, written as 0 0": 1}
@@ -144,9 +126,9 @@ def test_pose(tmp_path: Path) -> None:
 
 def test_pose_with_two_numbers_a_keypoint(tmp_path: Path) -> None:
     keys = {"names": ["person"], "labels": {"polygons": True}, "kpt_shape": [2, 2]}
-    data = write_set(tmp_path / "in", {"val/a": ["0 0.5 0.5 0.2 0.2 0.25 0.75 -7 0.5 -"]}, keys)
+    data = write_set(tmp_path / "in", {"val/a": ["0 0.5 0.5 0.2 0.2 0.25 0.75 -7 0.5 -"]}, **keys)
     to_yolo(data, "pose", tmp_path / "out")
-    assert lines_of(tmp_path / "out") == ["0 0.5 0.5 0.2 0.2 0.25 0.75 -0.01 -0.01"]
+    assert lines_of(tmp_path / "out", "val/a") == ["0 0.5 0.5 0.2 0.2 0.25 0.75 -0.01 -0.01"]
     assert host_problems(tmp_path / "out/data.yaml", "pose") == []
 
 
@@ -168,14 +150,14 @@ def host_problems(data: Path, task: str) -> list[str]:
 
 @pytest.mark.parametrize("task", ["detect", "segment", "pose"])
 def test_the_host_reads_it_without_complaint(tmp_path: Path, task: str) -> None:
-    to_yolo(write_set(tmp_path / "in", {"val/a": LINES}, FULL), task, tmp_path / "out")
+    to_yolo(write_set(tmp_path / "in", {"val/a": LINES}, **FULL), task, tmp_path / "out")
     assert host_problems(tmp_path / "out/data.yaml", task) == []
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_merging_the_stock_sets_gives_the_original_back(tmp_path: Path, seed: int) -> None:
     keys = {k: v for k, v in FULL.items() if k != "labels"} | {"labels": {"keypoints": True, "polygons": True}}
-    data = write_set(tmp_path / "in", {"train/x/a": [], "val/b": []}, keys)
+    data = write_set(tmp_path / "in", {"train/x/a": [], "val/b": []}, **keys)
     spec = load_data(data)["label_spec"]
     wanted = {name: random_labels(seed + i, spec, 1) for i, name in enumerate(("train/x/a", "val/b"))}
     for name, labels in wanted.items():
@@ -197,8 +179,8 @@ def test_merging_the_stock_sets_gives_the_original_back(tmp_path: Path, seed: in
 
 
 def test_what_to_yolo_refuses(tmp_path: Path) -> None:
-    data = write_set(tmp_path / "in", {"val/a": LINES}, FULL)
-    boxes = write_set(tmp_path / "boxes", {"val/a": []}, {"names": ["dog"]})
+    data = write_set(tmp_path / "in", {"val/a": LINES}, **FULL)
+    boxes = write_set(tmp_path / "boxes", {"val/a": []}, names=["dog"])
     several = boxes.with_name("several.yaml")
     source = {"path": str(tmp_path / "in"), "split": "val"}
     several.write_text(yaml.safe_dump({"train": [source], "val": [source]}))
@@ -216,19 +198,27 @@ def test_what_to_yolo_refuses(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the split val exists already"):
         to_yolo(data, "pose", tmp_path / "o")
     with pytest.raises(ValueError, match="the split val of another run is there"):
-        to_yolo(write_set(tmp_path / "t", {"train/a": LINES}, FULL), "pose", tmp_path / "o")
+        to_yolo(write_set(tmp_path / "t", {"train/a": LINES}, **FULL), "pose", tmp_path / "o")
     to_yolo(data, "detect", tmp_path / "o", exist_ok=True)
     assert yaml.safe_load((tmp_path / "o/data.yaml").read_text())["task"] == "detect"
 
 
+def test_hidden_files_are_not_taken(tmp_path: Path) -> None:
+    """As the host takes none; macOS writes them beside its own."""
+    data = write_set(tmp_path / "in", {"val/a": LINES}, **FULL)
+    (tmp_path / "in/images/val/._a.png").write_bytes(b"")
+    assert to_yolo(data, "detect", tmp_path / "out").splits["val"].images == 1
+    assert to_coco(data, tmp_path / "out.json").counts["images"] == 1
+
+
 def test_images_without_lines(tmp_path: Path) -> None:
-    data = write_set(tmp_path / "in", {"val/a": LINES, "val/b": LINES[3:]}, FULL)
+    data = write_set(tmp_path / "in", {"val/a": LINES, "val/b": LINES[3:]}, **FULL)
     with_all = to_yolo(data, "pose", tmp_path / "all").splits["val"]
     assert (with_all.images, with_all.background, with_all.images_skipped) == (2, 1, 0)
     without = to_yolo(data, "pose", tmp_path / "some", background=False).splits["val"]
     assert (without.images, without.background, without.images_skipped) == (1, 0, 1)
     assert [p.name for p in (tmp_path / "some/images/val").iterdir()] == ["a.png"]
-    only = write_set(tmp_path / "only", {"val/b": LINES[3:]}, FULL)
+    only = write_set(tmp_path / "only", {"val/b": LINES[3:]}, **FULL)
     with pytest.raises(ValueError, match="expected labels for pose in val, found none"):
         to_yolo(only, "pose", tmp_path / "none", background=False)
 
@@ -237,7 +227,7 @@ def test_images_without_lines(tmp_path: Path) -> None:
 
 
 def test_every_field_of_the_json(tmp_path: Path) -> None:
-    data = write_set(tmp_path / "in", {"val/street/10": LINES[5:], "val/street/9": LINES[:3]}, FULL)
+    data = write_set(tmp_path / "in", {"val/street/10": LINES[5:], "val/street/9": LINES[:3]}, **FULL)
     report = to_coco(data, tmp_path / "new/out.json")
     content = json.loads((tmp_path / "new/out.json").read_text())
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["out.json"]
@@ -276,16 +266,15 @@ def test_every_field_of_the_json(tmp_path: Path) -> None:
 
 
 def test_stock_sets_and_two_numbers_a_keypoint(tmp_path: Path) -> None:
-    segments = write_set(tmp_path / "s", {"val/a": [f"1 {SQUARE}"]}, {"names": ["dog", "cat"]})
+    segments = write_set(tmp_path / "s", {"val/a": [f"1 {SQUARE}"]}, names=["dog", "cat"])
     to_coco(segments, tmp_path / "s.json", task="segment")
     content = json.loads((tmp_path / "s.json").read_text())
     assert [c["id"] for c in content["categories"]] == [1, 2]
     assert "videos" not in content
     (row,) = content["annotations"]
     assert (row["category_id"], content["images"][0]["id"]) == (2, 1)
-    poses = write_set(
-        tmp_path / "p", {"val/1": ["0 0.5 0.5 0.2 0.2 0.25 0.75 -1 -1"]}, {"names": ["man"], "kpt_shape": [2, 2]}
-    )
+    lines = {"val/1": ["0 0.5 0.5 0.2 0.2 0.25 0.75 -1 -1"]}
+    poses = write_set(tmp_path / "p", lines, names=["man"], kpt_shape=[2, 2])
     to_coco(poses, tmp_path / "p.json")
     content = json.loads((tmp_path / "p.json").read_text())
     assert content["categories"][0]["keypoints"] == ["keypoint_0", "keypoint_1"]
@@ -299,7 +288,7 @@ def test_convert_coco_gives_the_same_lines(tmp_path: Path, seed: int) -> None:
     keys = {k: v for k, v in FULL.items() if k != "labels"} | {"labels": {"keypoints": True, "polygons": True}}
     keys |= {"names": {0: "person", 1: "cat", 2: "dog"}, "coco_categories": [1, 17, 18]}
     keys |= {"kpt_names": {0: ["left", "right"]}}
-    data = write_set(tmp_path / "in", {"val/x/a": [], "val/x/b": []}, keys)
+    data = write_set(tmp_path / "in", {"val/x/a": [], "val/x/b": []}, **keys)
     spec = load_data(data)["label_spec"]
     for i, name in enumerate("ab"):
         labels = random_labels(seed + i, spec, 0)
@@ -322,7 +311,7 @@ def test_pycocotools_reads_it(tmp_path: Path) -> None:
     evaluation = pytest.importorskip("pycocotools.cocoeval")
     box = "0.35 0.35 0.5 0.5"
     whole = [f"1 {box} {KPTS} {SQUARE}", f"0 {box} - {SQUARE}", f"0 0.8 0.8 0.4 0.4 - {SQUARE} !"]
-    to_coco(write_set(tmp_path / "in", {"val/7": whole}, FULL), tmp_path / "out.json")
+    to_coco(write_set(tmp_path / "in", {"val/7": whole}, **FULL), tmp_path / "out.json")
     truth = coco.COCO(str(tmp_path / "out.json"))
     assert truth.getImgIds() == [7]
     assert [c["name"] for c in truth.loadCats(truth.getCatIds(catNms=["person"]))] == ["person"]
@@ -356,13 +345,13 @@ def test_image_ids_are_numbers_only_where_those_differ(tmp_path: Path) -> None:
     keys = {"names": ["dog"]}
     for names, ids in ((("x/1", "y/1"), [1, 2]), (("x/b", "x/5"), [1, 2]), (("x/0", "y/000000000790"), [0, 790])):
         folder = tmp_path / names[0].replace("/", "-")
-        data = write_set(folder, {f"val/{name}": [] for name in names}, keys)
+        data = write_set(folder, {f"val/{name}": [] for name in names}, **keys)
         to_coco(data, folder / "out.json")
         assert [row["id"] for row in json.loads((folder / "out.json").read_text())["images"]] == ids
 
 
 def test_what_to_coco_refuses(tmp_path: Path) -> None:
-    data = write_set(tmp_path / "in", {"val/a": [*LINES, "0 2 2 2 2 - -"]}, FULL)
+    data = write_set(tmp_path / "in", {"val/a": [*LINES, "0 2 2 2 2 - -"]}, **FULL)
     out = tmp_path / "out.json"
     for words, message in (
         ({"out": tmp_path / "out"}, "expected the name of a .json file"),
@@ -379,14 +368,14 @@ def test_what_to_coco_refuses(tmp_path: Path) -> None:
     out.write_text("mine")
     with pytest.raises(ValueError, match="the file exists already; give exist_ok=True"):
         to_coco(data, out)
-    other = write_set(tmp_path / "other", {"val/a": LINES}, FULL)
+    other = write_set(tmp_path / "other", {"val/a": LINES}, **FULL)
     assert out.read_text() == "mine"
     to_coco(other, out, exist_ok=True)
     assert len(json.loads(out.read_text())["annotations"]) == 7
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:
-    data = write_set(tmp_path / "in", {"val/a": LINES}, FULL)
+    data = write_set(tmp_path / "in", {"val/a": LINES}, **FULL)
     text = str(call(to_coco, [f"data={data}", f"out={tmp_path / 'o.json'}", "split=val"]))
     assert text.splitlines()[1].split() == ["images", "1"]
     assert text.endswith(f"classes: dog, person, cat\nwritten: {tmp_path / 'o.json'}")

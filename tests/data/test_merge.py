@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import runpy
 import shutil
 import sys
@@ -17,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.labelled import lines_of, write_set
 
 from yolo_multitask.cli.data import call
 from yolo_multitask.data.config import load_data
@@ -41,32 +43,12 @@ def rectangle(x: float, y: float, w: float, h: float) -> str:
     return f"{x:g} {y:g} {x + w:g} {y:g} {x + w:g} {y + h:g} {x:g} {y + h:g}"
 
 
-def write_set(
-    root: Path, images: dict[str, list[str]], names: list[str], size: tuple[int, int] = (16, 12), **keys: Any
-) -> Path:
-    """Write a data set, its images by ``<split>/<name>`` with their lines, and return the data YAML."""
-    for name, lines in images.items():
-        for kind, suffix in (("images", ".png"), ("labels", ".txt")):
-            (root / kind / f"{name}{suffix}").parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", size, (90, 90, 90)).save(root / "images" / f"{name}.png")
-        (root / "labels" / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
-    splits = {name.split("/")[0]: f"images/{name.split('/')[0]}" for name in images}
-    data = {"train": None, "val": None, **splits, "names": dict(enumerate(names)), **keys}
-    (root / "data.yaml").write_text(yaml.safe_dump(data))
-    return root / "data.yaml"
-
-
 def two_sets(
     tmp_path: Path, poses: list[str], masks: list[str], pose_keys: dict[str, Any] | None = None, **mask_keys: Any
 ) -> tuple[Path, Path]:
     """Write two sets of one image, with the classes person and (segments only) dog."""
     first = write_set(tmp_path / "pose", {"train/a": poses}, ["person"], **POSE, **(pose_keys or {}))
     return first, write_set(tmp_path / "seg", {"train/a": masks}, ["dog", "person"], **mask_keys)
-
-
-def lines_of(out: Path, name: str = "train/a") -> list[str]:
-    """Return the lines of a written label file."""
-    return (out / "labels" / f"{name}.txt").read_text().splitlines()
 
 
 def test_pairs_get_both_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -77,7 +59,7 @@ def test_pairs_get_both_and_the_rest_is_kept(tmp_path: Path) -> None:
         f"1 {rectangle(0.75, 0.125, 0.25, 0.25)}",
     ]
     report = merge(*two_sets(tmp_path, poses, masks), tmp_path / "out")
-    assert lines_of(tmp_path / "out") == [
+    assert lines_of(tmp_path / "out", "train/a") == [
         "0 0.25 0.25 0.25 0.25 - 0.125 0.125 0.375 0.125 0.375 0.375 0.125 0.375",
         f"1 0.25 0.25 0.25 0.25 {KPTS} 0.125 0.125 0.375 0.125 0.375 0.35 0.125 0.35",  # the keypoint set's box
         "1 0.875 0.25 0.25 0.25 - 0.75 0.125 1 0.125 1 0.375 0.75 0.375",
@@ -196,7 +178,12 @@ def test_wrong_classes(tmp_path: Path, classes: Any, message: str) -> None:
 def test_classes_without_partner_or_with_the_name_of_another(tmp_path: Path) -> None:
     first = write_set(tmp_path / "p", {"val/a": []}, ["man", "dog"], **POSE)
     second = write_set(tmp_path / "s", {"val/a": []}, ["human", "dog"])
-    assert merge(first, second, tmp_path / "one").names == ["human", "dog", "man"]
+    report = merge(first, second, tmp_path / "one")
+    assert report.names == ["human", "dog", "man"]
+    assert report.remarks == [
+        "classes of the keypoint set that correspond to none of the segmentation set: man; if they have other names "
+        "there, say so with classes="
+    ]
     with pytest.raises(ValueError, match="'dog' of keypoints= corresponds to no class, but the one of that name"):
         merge(first, second, tmp_path / "two", classes="man:dog")
     third = write_set(tmp_path / "t", {"val/a": []}, ["human"])
@@ -211,7 +198,7 @@ def test_ignore_regions_and_identities(tmp_path: Path) -> None:
     labels = {"labels": {"keypoints": True, "ids": True}}
     sets = two_sets(tmp_path, poses, masks, labels, labels={"polygons": True})
     report = merge(*sets, tmp_path / "out")
-    assert lines_of(tmp_path / "out") == [
+    assert lines_of(tmp_path / "out", "train/a") == [
         "1 0.35 0.35 0.5 0.5 - - !",
         f"1 0.35 0.35 0.5 0.5 {KPTS} {rectangle(*box)} #7",
         "1 0.8 0.8 0.2 0.2 - - #8 !",
@@ -252,11 +239,21 @@ def test_images_of_one_set_alone(tmp_path: Path) -> None:
 
 def test_images_are_matched_whatever_their_suffix_and_however_listed(tmp_path: Path) -> None:
     first, second = two_sets(tmp_path, [box_line(0, 0, 0.5, 0.5)], [f"1 {rectangle(0, 0, 0.5, 0.5)}"], task="segment")
-    Image.new("RGB", (32, 24)).save(tmp_path / "pose/images/train/a.bmp")  # the same picture, larger
+    Image.new("RGB", (80, 40)).save(tmp_path / "pose/images/train/a.bmp")  # the same picture, larger
     (tmp_path / "pose/images/train/a.png").unlink()
     (tmp_path / "pose/train.txt").write_text("./images/train/a.bmp\n")
     first.write_text(first.read_text().replace("train: images/train", "train: train.txt"))
     assert merge(first, second, tmp_path / "out").splits["train"].paired == 1
+
+
+def test_an_image_that_a_list_names_twice_is_one(tmp_path: Path) -> None:
+    first, second = two_sets(tmp_path, [box_line(0, 0, 0.5, 0.5)], [f"1 {rectangle(0, 0, 0.5, 0.5)}"], task="segment")
+    (tmp_path / "pose/train.txt").write_text("./images/train/a.png\n" * 2)
+    first.write_text(first.read_text().replace("train: images/train", "train: train.txt"))
+    assert merge(first, second, tmp_path / "out").splits["train"].paired == 1
+    (tmp_path / "pose/train.txt").write_text("./images/train/b.png\n")
+    with pytest.raises(FileNotFoundError, match=r"expected the images that .* names, found no ./images/train/b"):
+        merge(first, second, tmp_path / "other")
 
 
 def test_images_that_are_ambiguous(tmp_path: Path) -> None:
@@ -265,8 +262,8 @@ def test_images_that_are_ambiguous(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected images of train that differ .*a\.bmp and .*a\.png; rename one"):
         merge(first, second, tmp_path / "out")
     (tmp_path / "pose/images/train/a.png").unlink()
-    Image.new("RGB", (12, 16)).save(tmp_path / "pose/images/train/a.bmp")
-    with pytest.raises(ValueError, match=r"expected the same picture .*a\.bmp with 12x16 and .*a\.png with 16x12"):
+    Image.new("RGB", (20, 40)).save(tmp_path / "pose/images/train/a.bmp")
+    with pytest.raises(ValueError, match=r"expected the same picture .*a\.bmp with 20x40 and .*a\.png with 40x20"):
         merge(first, second, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pose", "seg"]
 
@@ -323,11 +320,34 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     (second.parent / "labels/train/a.txt").write_text("")
     merge(first, second, out, exist_ok=True)
-    assert lines_of(out) == [f"1 0.25 0.25 0.5 0.5 {KPTS} -"]
+    assert lines_of(out, "train/a") == [f"1 0.25 0.25 0.5 0.5 {KPTS} -"]
     assert sorted(p.name for p in out.iterdir()) == ["data.yaml", "images", "labels", "merge-report.txt"]
+    mine = tmp_path / "mine/data.yaml"
+    mine.parent.mkdir()
+    mine.write_text("{train: null, val: elsewhere, names: [cat]}")
+    with pytest.raises(ValueError, match="the split val of another run is there"):
+        merge(first, second, mine.parent)
     for source in (first, second):
         with pytest.raises(ValueError, match="expected another folder, found the images of"):
             merge(first, second, source.parent, exist_ok=True)
+
+
+def test_the_report_is_replaced_with_the_rest_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = two_sets(tmp_path, [box_line(0, 0, 0.5, 0.5)], [f"1 {rectangle(0, 0, 0.5, 0.37)}"])
+    out, replace = tmp_path / "out", os.replace
+    merge(*sets, out)
+    (tmp_path / "seg/labels/train/a.txt").write_text(f"1 {rectangle(0, 0, 0.5, 0.36)}\n")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    def fail(source: Path, target: Path) -> None:
+        if Path(target) == out / "merge-doubtful.png" and "replaced" not in Path(source).parts:
+            raise OSError("disk full")
+        replace(source, target)
+
+    monkeypatch.setattr("yolo_multitask.data.convert.output.os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        merge(*sets, out, exist_ok=True)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:
@@ -348,7 +368,7 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
             runpy.run_path(str(SCRIPT), run_name="__main__")
         assert end.value.code == code
         assert text in capsys.readouterr()[stream]
-    assert lines_of(tmp_path / "out")[0].startswith("0 0.25 0.25 0.5 0.5 0.3")
+    assert lines_of(tmp_path / "out", "train/a")[0].startswith("0 0.25 0.25 0.5 0.5 0.3")
 
 
 # ---- real data ------------------------------------------------------------------------------------------------------

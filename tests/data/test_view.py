@@ -144,6 +144,15 @@ def test_every_kind_of_image_is_shown_upright_at_the_wanted_size(tmp_path: Path)
     assert shape("turned.jpg", Image.new("RGB", (400, 200)), exif=exif) == (200, 100, 3)
 
 
+def test_a_twin_is_shown_beside(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 200), (255, 0, 0)).save(tmp_path / "red.png")
+    picture = draw_tile(tile(tmp_path, twin=tmp_path / "red.png"), 400)
+    assert picture.shape == (200, 300, 3)
+    assert not picture[:100, :200].any()
+    assert (picture[:, 200:] == (0, 0, 255)).all()
+    assert (picture[100:, :200] == GREY).all()
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no image", b"\x89PNG\r\n\x1a\n\0\0"])
 def test_an_image_that_cannot_be_read_gives_a_grey_picture(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
@@ -267,10 +276,25 @@ def test_view_writes_sheets_and_a_page_and_tells_what_it_shows(data: Path, tmp_p
     (problem,) = report.problems
     assert "7.txt:1: expected" in problem
     page = report.page.read_text(encoding="utf-8")
-    assert page.count('data-finding="[&quot;bad line&quot;]"') == 1
+    assert page.count('data-finding="[&quot;line-grammar&quot;]"') == 1
     assert page.count('data-task="[&quot;detect&quot;, &quot;track&quot;]"') == 6
     assert str(report).splitlines()[:3] == ["12 of 12 images", "instances: 6 person, 2 fußball", "ignore regions: 1"]
     assert problem in str(report)
+
+
+def test_view_has_the_findings_of_the_check(data: Path, tmp_path: Path) -> None:
+    labels = data.parent / "labels/train"
+    (labels / "a/2.txt").write_text("0 0.5 0.5 1 1 - #1\n0 0.5 0.5 0.2 0.2 - #1\n")
+    (labels / "a/4.txt").unlink()
+    (labels / "a/4.txt").mkdir()
+    report = view(data, tmp_path / "out", size=64)
+    text = report.page.read_text(encoding="utf-8")
+    found = dict(zip(shown(report.page), re.findall(r'data-finding="([^"]*)"', text), strict=True))
+    assert found["a/2.png"] == "[&quot;box-full&quot;, &quot;id-twice&quot;]"
+    assert found["a/4.png"] == "[&quot;label-unreadable&quot;]"
+    assert found["b/7.png"] == "[&quot;line-grammar&quot;]"
+    assert found["b/1.png"] == "[]"
+    assert [problem.split(":")[0][-5:] for problem in report.problems] == ["4.txt", "7.txt"]
 
 
 def test_view_takes_some_images_by_seed_in_order(data: Path, tmp_path: Path) -> None:
@@ -320,12 +344,18 @@ def test_view_replaces_its_own_files_alone_and_only_if_asked(data: Path, tmp_pat
     out = tmp_path / "out"
     out.mkdir()
     (out / "sheet-music.png").write_text("mine")
+    (out / "sheet-01-notes.png").write_text("mine")
     view(data, out, columns=1, size=64)
-    assert len(list(out.glob("sheet-0*.png"))) == 3
+    assert len(list(out.glob("sheet-0?.png"))) == 3
     with pytest.raises(ValueError, match="there is a view already; give exist_ok=True"):
         view(data, out)
     view(data, out, limit=1, size=64, exist_ok=True)
-    assert sorted(p.name for p in out.iterdir()) == ["index.html", "sheet-01.png", "sheet-music.png"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "index.html",
+        "sheet-01-notes.png",
+        "sheet-01.png",
+        "sheet-music.png",
+    ]
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="expected a folder to write, found a file"):
         view(data, tmp_path / "file", exist_ok=True)

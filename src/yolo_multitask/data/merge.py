@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from yolo_multitask.data.convert.images import image_size
+from yolo_multitask.data.convert.images import image_size, same_shape
 from yolo_multitask.data.convert.output import data_yaml_text, install, place_image, staged
+from yolo_multitask.data.convert.values import shortened
 from yolo_multitask.data.convert.yolo_files import LabelledSet, Picture, check_out, open_set, split_names
 from yolo_multitask.data.labels import Instance, Labels, LabelSpec, check_kpt_shape, write_labels
 from yolo_multitask.data.merge_classes import Scheme, make_scheme
@@ -90,14 +91,14 @@ def merge(
     with staged(target) as stage:
         for name in splits:
             report.splits[name] = _merge_split(job, name, *pictures[name], stage)
-        report.remarks = _remarks(poses, masks, pictures, report)
+        report.remarks = _remarks(job, pictures, report)
         paths = {"train": None, "val": None} | {s: f"images/{s}" for s in splits}
         data = {**paths, **scheme.keys, "names": dict(enumerate(scheme.names))}
         (stage / "data.yaml").write_text(data_yaml_text(data), encoding="utf-8")
         (stage / REPORT).write_text("\n".join([str(report), *map(str, report.doubtful), ""]), encoding="utf-8")
         if report.doubtful:
             write_sheet(stage / SHEET, report.doubtful)
-        _install(stage, target, splits)
+        install(stage, target, splits, [REPORT, SHEET])
     return report
 
 
@@ -167,8 +168,8 @@ def _check_same(first: Path, second: Path) -> None:
     """Refuse two files of one name that cannot be the same picture: their shapes differ by more than rounding."""
     if os.path.samefile(first, second):
         return
-    (w1, h1), (w2, h2) = image_size(first), image_size(second)
-    if abs(w1 * h2 - w2 * h1) > max(w1, h1, w2, h2):
+    (w1, h1), (w2, h2) = sizes = image_size(first), image_size(second)
+    if not same_shape(*sizes):
         raise ValueError(
             f"expected the same picture under the same name, found {first} with {w1}x{h1} and {second} with {w2}x{h2} "
             "pixels; rename one of them"
@@ -212,13 +213,18 @@ def _joined(pose: Instance, mask: Instance) -> Instance:
 
 
 def _remarks(
-    poses: LabelledSet,
-    masks: LabelledSet,
+    job: _Job,
     pictures: Mapping[str, tuple[Mapping[str, Picture], Mapping[str, Picture]]],
     report: MergeReport,
 ) -> list[str]:
     """Say what the numbers do not."""
-    found = []
+    poses, masks, found = job.poses, job.masks, []
+    alone = [report.names[i] for i in job.scheme.of_poses.values() if i not in job.scheme.of_masks.values()]
+    if alone:
+        found.append(
+            f"classes of the keypoint set that correspond to none of the segmentation set: {shortened(alone)}; if they "
+            "have other names there, say so with classes="
+        )
     for a, (of_poses, _) in pictures.items():
         for b, (_, of_masks) in pictures.items():
             crossing = sorted((of_poses.keys() - pictures[a][1].keys()) & (of_masks.keys() - pictures[b][0].keys()))
@@ -238,15 +244,3 @@ def _remarks(
                 "objects of these classes are background there"
             )
     return found
-
-
-def _install(stage: Path, target: Path, splits: Sequence[str]) -> None:
-    """Move the staged data set to its place, and report and contact sheet with it."""
-    install(stage, target, splits)
-    if not stage.exists():  # it was moved as a whole
-        return
-    os.replace(stage / REPORT, target / REPORT)
-    if (stage / SHEET).exists():
-        os.replace(stage / SHEET, target / SHEET)
-    else:
-        (target / SHEET).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from yolo_multitask.data.convert.values import shortened
 from yolo_multitask.data.convert.yolo_files import LabelledSet, category_ids, keypoint_keys
 from yolo_multitask.data.labels import LabelSpec
 
@@ -99,8 +100,8 @@ def _corresponding(poses: Mapping[int, str], masks: Mapping[int, str], given: Ma
     same |= {c: free[name] for c, name in poses.items() if c not in same and name in free}
     if not same:
         raise ValueError(
-            f"classes: expected a class that both sets have, found {_short(poses)} in keypoints= and {_short(masks)} "
-            "in segments=; say which correspond with classes=NAME:NAME"
+            f"classes: expected a class that both sets have, found {shortened([*poses.values()])} in keypoints= and "
+            f"{shortened([*masks.values()])} in segments=; say which correspond with classes=NAME:NAME"
         )
     return same
 
@@ -114,13 +115,7 @@ def _find(text: str, names: Mapping[int, str], whose: str) -> int:
         return int(text)
     close = get_close_matches(text, list(names.values()), 1, 0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"classes: expected a class of {whose} ({_short(names)}), found {text!r}{hint}")
-
-
-def _short(names: Mapping[int, str]) -> str:
-    """List class names for a message, cut to a readable length."""
-    shown = list(names.values())
-    return ", ".join(shown[:8]) + (f", ... ({len(shown)})" if len(shown) > 8 else "")
+    raise ValueError(f"classes: expected a class of {whose} ({shortened([*names.values()])}), found {text!r}{hint}")
 
 
 def _categories(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from yolo_multitask.data.convert.table import count_table
+from yolo_multitask.data.convert.values import shortened
 from yolo_multitask.data.labels import Instance
 from yolo_multitask.data.merge_match import Doubt
 
@@ -121,6 +122,6 @@ class MergeReport:
         table = count_table({name: counts.rows() for name, counts in self.splits.items()}, NEVER_LEFT_OUT)
         ious = np.concatenate([np.array(c.ious) for c in self.splits.values()])
         quality = [f"IoU of the pairs: mean {ious.mean():.3f}, lowest {ious.min():.3f}"] if len(ious) else []
-        shown = ", ".join(self.names[:8]) + (f", ... ({len(self.names)})" if len(self.names) > 8 else "")
+        shown = shortened(self.names)
         pairs = [f"doubtful pairs: see {REPORT} and {SHEET} beside data.yaml"] if self.doubtful else []
         return "\n".join([table, *quality, *pairs, f"classes: {shown}", *self.remarks, f"written: {self.yaml}"])

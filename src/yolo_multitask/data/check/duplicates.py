@@ -6,19 +6,21 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolo_multitask.data.check.findings import Finding
 from yolo_multitask.data.check.images import Picture, thumbnail
+from yolo_multitask.data.check.parts import Part
 
 NEAR = 6  # bits of a difference hash in which two pictures may differ; of unlike ones, twice as many differ
 ALIKE = 0.9  # least correlation of the grey thumbnails of two pictures that look the same, whatever their brightness
 SAME_ASPECT = 0.02  # relative difference of width over height
 _ONES = np.array([bin(i).count("1") for i in range(256)], np.uint8)
 _BANDS = ((0, 10), *((10 + 9 * i, 9) for i in range(NEAR)))  # first bit and bits; two near hashes share one
-_COLUMNS = ("split", "number", "digest", "across", "down", "aspect")
+_COLUMNS = ("part", "number", "digest", "across", "down", "aspect")
 
 Hashes = NDArray[np.uint64]
 Pairs = NDArray[np.int64]
@@ -26,19 +28,21 @@ Pairs = NDArray[np.int64]
 
 @dataclass
 class Pictures:
-    """Hashes of all pictures, 40 bytes each.
+    """Hashes of all pictures, 48 bytes each.
 
     Attributes:
-        images: The images by split, in the order of the numbers given to `add`.
+        parts: The parts of the splits.
+        images: The images of each.
     """
 
-    images: Mapping[str, Sequence[str]]
+    parts: Sequence[Part]
+    images: Sequence[Sequence[str]]
     _rows: dict[str, array[int]] = field(default_factory=lambda: {k: array("Q") for k in _COLUMNS})
 
-    def add(self, split: str, number: int, picture: Picture) -> None:
-        """Take the hashes of the image that has this number in its split."""
+    def add(self, part: int, number: int, picture: Picture) -> None:
+        """Take the hashes of the image that has this number in a part."""
         width, height = picture.size
-        values = (list(self.images).index(split), number, picture.digest, picture.across, picture.down)
+        values = (part, number, picture.digest, picture.across, picture.down)
         for name, value in zip(_COLUMNS, (*values, round(1e6 * width / height)), strict=True):
             self._rows[name].append(value)
 
@@ -47,32 +51,50 @@ class Pictures:
     ) -> Iterator[Finding]:
         """Yield pictures that an earlier one equals or nearly equals, each at most once a split.
 
+        Those that are listed twice are left to `repeated_images`.
+
         Args:
             sequences: Folders of sequences; frames of one of them look alike and are not compared.
             verify: Returns for pairs of images whether they show the same, see `same_picture`.
         """
         rows = {k: np.frombuffer(v, np.uint64) if len(v) else np.zeros(0, np.uint64) for k, v in self._rows.items()}
-        splits = rows["split"].astype(np.int64)
+        names = list(dict.fromkeys(part.split for part in self.parts))
+        splits = np.array([names.index(part.split) for part in self.parts], np.int64)[rows["part"].astype(np.int64)]
         exact = equal_pairs(rows["digest"], splits)
         for i, j in self._nearest(exact, splits):
-            yield self._finding(i, j, splits, "leak", "image-duplicate", "is the same file as")
+            if self._path(i) != self._path(j):
+                yield self._finding(i, j, "leak", "image-duplicate", "is the same file as")
         folders = self._folders(set(sequences))
         near = near_pairs(rows["across"], rows["down"], splits)
         near = near[self._worth_a_look(near, rows, splits, folders)]
         pairs = list(self._nearest(near, splits))
         said = verify([(self._path(i), self._path(j)) for i, j in pairs])
-        for (i, j), same in zip(pairs, said, strict=True):
-            if same:
-                yield self._finding(i, j, splits, "leak-near", "image-near-duplicate", "looks the same as")
+        alike = [pair for pair, same in zip(pairs, said, strict=True) if same]
+        for (i, j), more in self._by_sequence(alike, folders):
+            words = f"and {more} more of its folder look the same as" if more else "looks the same as"
+            yield self._finding(i, j, "leak-near", "image-near-duplicate", words)
+
+    def _by_sequence(
+        self, pairs: Iterable[tuple[int, int]], folders: NDArray[np.int64]
+    ) -> Iterator[tuple[tuple[int, int], int]]:
+        """Yield pairs, of the frames of a sequence that resemble one folder the first alone, and how many more.
+
+        The frames of a camera that stands still are alike, and where one resembles a picture, all do.
+        """
+        groups: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+        for i, j in pairs:
+            key = (folders[j], os.path.dirname(self._path(i))) if folders[j] >= 0 else (i, j)
+            groups.setdefault(key, []).append((i, j))
+        for group in groups.values():
+            yield group[0], len(group) - 1
 
     def _path(self, row: int) -> str:
-        split = list(self.images)[self._rows["split"][row]]
-        return self.images[split][self._rows["number"][row]]
+        return self.images[self._rows["part"][row]][self._rows["number"][row]]
 
     def _folders(self, sequences: set[str]) -> NDArray[np.int64]:
         """Return the number of the sequence that each picture belongs to, -1 for none."""
         numbers = {folder: i for i, folder in enumerate(sorted(sequences))}
-        count = len(self._rows["split"])
+        count = len(self._rows["part"])
         if not numbers:
             return np.full(count, -1, np.int64)
         return np.array([numbers.get(os.path.dirname(self._path(i)), -1) for i in range(count)], np.int64)
@@ -99,13 +121,14 @@ class Pictures:
         new[1:] = (j[1:] != j[:-1]) | (other[1:] != other[:-1])
         yield from zip(i[new].tolist(), j[new].tolist(), strict=True)
 
-    def _finding(self, i: int, j: int, splits: NDArray[np.int64], across: str, within: str, words: str) -> Finding:
-        names = list(self.images)
-        one, two = names[splits[i]], names[splits[j]]
-        image = self._path(j)
-        advice = f" of {one}; have it in one split alone" if one != two else "; remove one of them"
-        message = f"{words} {self._path(i)}{advice}"
-        return Finding(across if one != two else within, image, message, split=two, image=image)
+    def _finding(self, i: int, j: int, across: str, within: str, words: str) -> Finding:
+        one, two = self.parts[self._rows["part"][i]], self.parts[self._rows["part"][j]]
+        first, image = self._path(i), self._path(j)
+        kind, advice = within, "; remove one of them"
+        if one.split != two.split:
+            kind, advice = across, f" of {one.title}; have it in one split alone"
+        message = f"{words} {first}{advice}"
+        return Finding(kind, image, message, 0, two.split, image, (), two.source_name, first)
 
 
 def same_picture(pair: tuple[str, str]) -> bool:

@@ -69,11 +69,12 @@ def shared_labels(images: Sequence[str], split: str) -> Iterator[Finding]:
         images: As `image_files` returns them.
         split: For messages.
     """
-    for stem, group in groupby(images, lambda image: image.rpartition(".")[0]):
-        same = [os.path.basename(image) for image in group]
-        if len(same) > 1:
-            message = f"{' and '.join(same)} have the same label file; rename or remove all but one"
-            yield Finding("label-shared", os.path.dirname(stem), message, split=split)
+    for stem, group in groupby(dict.fromkeys(images), lambda image: image.rpartition(".")[0]):
+        first, *others = group
+        if others:
+            same = " and ".join(map(os.path.basename, (first, *others)))
+            message = f"{same} have the same label file; rename or remove all but one"
+            yield Finding("label-shared", os.path.dirname(stem), message, split=split, image=first)
 
 
 def frame_number(path: str) -> int | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 SEVERITIES = ("error", "warning", "info")
+LARGEST = 12  # classes whose numbers are in the printed summary
 SHOWN = 3  # findings of a kind in the printed summary
 
 
@@ -29,6 +30,7 @@ KINDS: dict[str, Kind] = {
     "split-unlabelled": Kind("error", "split without any label file"),
     "flip-idx": Kind("error", "flip_idx that does not mirror"),
     "flip-idx-missing": Kind("info", "keypoints without flip_idx"),
+    "source-overlap": Kind("error", "image in two sources of a split"),
     "class-names": Kind("warning", "class name given twice"),
     "class-unused": Kind("warning", "class in names that no split has"),
     "class-missing": Kind("warning", "class without an instance in a split"),
@@ -82,7 +84,9 @@ class Finding:
         line: Line number in `file`, from 1; 0 where it is about the whole file.
         split: Split of the data YAML; empty where it is about the data set.
         image: The picture that shows it; empty where there is none.
-        instances: Indices of the instances that it is about, in the order of `read_labels`.
+        instances: Indices of the instances that it is about, among those of the file that the training takes.
+        source: Source of the split; empty where it lists none.
+        twin: The picture that `image` equals or resembles, for findings about that.
     """
 
     kind: str
@@ -92,6 +96,8 @@ class Finding:
     split: str = ""
     image: str = ""
     instances: tuple[int, ...] = ()
+    source: str = ""
+    twin: str = ""
 
     @property
     def severity(self) -> str:
@@ -110,7 +116,8 @@ class CheckReport:
     Attributes:
         data: The data YAML.
         limit: Findings of a kind that are kept; all are counted.
-        splits: Counts by name, by split.
+        splits: Counts by name, by split, or by split and source where it lists sources.
+        classes: One dict for each class: ``class``, ``name``, and the number of objects in each split by its name.
         counts: Number of findings by kind.
         findings: The first `limit` findings of each kind.
         unchecked: Kinds that were not looked for.
@@ -119,6 +126,7 @@ class CheckReport:
     data: str
     limit: int
     splits: dict[str, Counter[str]] = field(default_factory=dict)
+    classes: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
@@ -154,9 +162,19 @@ class CheckReport:
         values = [(name, [counts[name] for counts in self.splits.values()]) for name in rows]
         return [(name, row) for name, row in values if any(row)]
 
+    def balance(self) -> str:
+        """Return the number of objects of the largest classes in words."""
+        counts = [(sum(v for k, v in c.items() if k not in ("class", "name")), c["name"]) for c in self.classes]
+        largest = sorted((c for c in counts if c[0]), key=lambda c: -c[0])[:LARGEST]
+        more = f"{len(counts) - len(largest)} classes with {'fewer' if len(largest) == LARGEST else 'none'}"
+        listed = [f"{name} {count}" for count, name in largest]
+        return ", ".join([*listed, more] if len(largest) < len(counts) else listed)
+
     def __str__(self) -> str:
         """Return the summary: a table of the splits, then every kind with its first findings."""
         lines = [f"data: {self.data}", *self._table_lines()]
+        if len(self.classes) > 1:
+            lines += ["", f"objects by class: {self.balance()}"]
         total = f"{self.errors} errors, {self.warnings} warnings, {self._of('info')} notes"
         lines += ["", f"{total}" if self.counts else "nothing found"]
         for kind in self.kinds():
@@ -200,6 +218,7 @@ class Spool:
             "warnings": report.warnings,
             "counts": {kind: report.counts[kind] for kind in report.kinds()},
             "splits": {split: dict(counts) for split, counts in report.splits.items()},
+            "classes": report.classes,
             "unchecked": list(report.unchecked),
         }
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from yolo_multitask.data.check.findings import Finding
 from yolo_multitask.data.check.images import Picture, UnreadableError, open_picture
+from yolo_multitask.data.check.parts import Part
 from yolo_multitask.data.check.pose import Sides, keypoint_faults, side_votes
 from yolo_multitask.data.check.shapes import box_faults, polygon_faults
 from yolo_multitask.data.check.sheet import Fault, Sheet, line_faults
@@ -23,13 +24,13 @@ class Plan:
     """What all images are checked for.
 
     Attributes:
-        spec: What the label lines hold.
+        part: Which images they are, and what their label lines hold.
         images: Whether to open the images.
         channels: Of the data YAML.
         sides: Pairs of keypoints by class, for classes that have any.
     """
 
-    spec: LabelSpec
+    part: Part
     images: bool
     channels: int
     sides: Mapping[int, Sides]
@@ -40,7 +41,7 @@ class Frame:
     """What the rules for sequences and splits need of an image.
 
     Attributes:
-        number: Index of the image in its split.
+        number: Index of the image in its part of the split.
         image: The picture.
         label: Its label file.
         picture: Size and hashes; None where it was not or cannot be opened.
@@ -65,7 +66,6 @@ class Batch:
     """What was found in some images.
 
     Attributes:
-        split: Their split.
         findings: In order of the images.
         counts: By name, for the table of the report.
         classes: Objects of each class.
@@ -75,7 +75,6 @@ class Batch:
         examples: Image, label file, its line and index of the first instance with a wrong pair, by class.
     """
 
-    split: str
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     classes: Counter[int] = field(default_factory=Counter)
@@ -84,33 +83,42 @@ class Batch:
     votes: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     examples: dict[int, tuple[str, str, int, int]] = field(default_factory=dict)
 
+    def count(self, other: Batch) -> None:
+        """Add the numbers of others; their findings and frames are not kept."""
+        self.counts.update(other.counts)
+        self.classes.update(other.classes)
+        self.keypoints.update(other.keypoints)
+        for cls, votes in other.votes.items():
+            self.votes[cls] = self.votes.get(cls, 0) + votes
+        self.examples = other.examples | self.examples
 
-def check_frames(split: str, start: int, images: Sequence[str], labels: Sequence[str], plan: Plan) -> Batch:
+
+def check_frames(start: int, images: Sequence[str], labels: Sequence[str], plan: Plan) -> Batch:
     """Check images and their label files.
 
     Args:
-        split: Their split.
-        start: Index of the first of them in the split.
+        start: Index of the first of them in its part of the split.
         images: The pictures.
         labels: The label file of each, which need not exist.
         plan: What to check.
     """
-    batch = Batch(split=split)
+    batch = Batch()
     for number, (image, label) in enumerate(zip(images, labels, strict=True), start):
         picture = None
         batch.counts["images"] += 1
         if plan.images:
-            picture, findings = _check_image(image, plan.channels, split)
+            picture, findings = _check_image(image, plan)
             batch.findings += findings
         sheet = _check_labels(batch, image, label, picture, plan)
         batch.frames.append(_frame(number, image, label, sheet, picture))
     return batch
 
 
-def _check_image(image: str, channels: int, split: str) -> tuple[Picture | None, list[Finding]]:
+def _check_image(image: str, plan: Plan) -> tuple[Picture | None, list[Finding]]:
     """Open an image; return what is kept of it and what was found."""
+    split = plan.part.split
     try:
-        picture, doubts = open_picture(image, channels)
+        picture, doubts = open_picture(image, plan.channels)
     except UnreadableError as error:
         return None, [Finding("image-unreadable", image, str(error), split=split)]
     return picture, [Finding(kind, image, message, split=split, image=image) for kind, message in doubts]
@@ -118,11 +126,13 @@ def _check_image(image: str, channels: int, split: str) -> tuple[Picture | None,
 
 def _check_labels(batch: Batch, image: str, label: str, picture: Picture | None, plan: Plan) -> Sheet | None:
     """Check one label file and add what was found to the batch; None where it cannot be read."""
-    split = batch.split
+    split = plan.part.split
     try:
-        sheet = Sheet.read(label, plan.spec, picture.size if picture else None)
+        sheet = Sheet.read(label, plan.part, picture.size if picture else None)
     except OSError as error:
-        batch.findings.append(Finding("label-unreadable", label, f"{error.strerror}; correct it", split=split))
+        batch.findings.append(
+            Finding("label-unreadable", label, f"{error.strerror}; correct it", split=split, image=image)
+        )
         return None
     if not os.path.exists(label):
         batch.counts["without label file"] += 1
@@ -172,6 +182,7 @@ def _count(batch: Batch, sheet: Sheet) -> None:
             "with identity": int(((labels.ids >= 0) & real).sum()),
             "ignore regions": int(labels.ignore.sum()),
             "lines left out": len(sheet.problems),
+            "of other classes": sheet.others,
         }
     )
     batch.classes.update(labels.cls[real].tolist())

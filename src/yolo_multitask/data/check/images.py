@@ -25,7 +25,7 @@ class Picture(NamedTuple):
     """What is kept of a picture.
 
     Attributes:
-        size: Width and height in pixels as stored.
+        size: Width and height in pixels, turned as its EXIF data says, to which labels refer.
         digest: Hash of the file's bytes.
         across: Difference hash of neighbours in a row, 64 bits, 0 for a picture without contrast.
         down: The same in a column.
@@ -54,6 +54,8 @@ def open_picture(path: str, channels: int) -> tuple[Picture, list[tuple[str, str
     Raises:
         UnreadableError: It cannot be read to its end.
     """
+    from ultralytics.data.utils import exif_size
+
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -63,7 +65,7 @@ def open_picture(path: str, channels: int) -> tuple[Picture, list[tuple[str, str
         raise UnreadableError("the file is empty; copy it again or remove it")
     try:
         with _identify(content) as image:
-            size, doubts = image.size, list(_doubts(image, channels))
+            size, doubts = exif_size(image), list(_doubts(image, channels))
             grey = _thumbnail(image)
     except UnreadableError:
         raise

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_multitask.data.check.findings import KINDS, CheckReport, Finding
-from yolo_multitask.data.check.pose import keypoint_names
-from yolo_multitask.data.labels import Labels, read_labels
+from yolo_multitask.data.check.parts import parts_of
 
 if TYPE_CHECKING:
     from yolo_multitask.data.view.tiles import Tile
@@ -35,6 +34,7 @@ def summary(report: CheckReport) -> list[tuple[str, str]]:
         (name, ", ".join(f"{split} {n}" for split, n in zip(splits, values, strict=True)))
         for name, values in report.table()
     ]
+    rows += [("objects by class", report.balance())] if len(report.classes) > 1 else []
     rows += [(f"{KINDS[k].severity}: {k}", f"{report.counts[k]} × {KINDS[k].title}") for k in report.kinds()]
     return rows + [(f.kind, str(f)) for k in report.kinds() for f in report.findings[k] if not f.image]
 
@@ -46,32 +46,24 @@ def tiles(report: CheckReport, data: Mapping[str, Any]) -> Iterator[Tile]:
         report: What was found.
         data: As `load_data` returns it.
     """
-    from ultralytics.data.utils import img2label_paths
+    from yolo_multitask.data.view.tiles import make_tile
 
-    by_image: dict[str, list[Finding]] = {}
+    by_image: dict[tuple[str, str, str], list[Finding]] = {}
     for kind in report.kinds():
         for finding in report.findings[kind]:
             if finding.image:
-                by_image.setdefault(finding.image, []).append(finding)
-    for image, findings in by_image.items():
-        labels, _ = read_labels(img2label_paths([image])[0], data["label_spec"])
-        yield _tile(image, labels, findings, data)
-
-
-def _tile(image: str, labels: Labels, findings: list[Finding], data: Mapping[str, Any]) -> Tile:
-    """Return the tile of one image."""
-    from yolo_multitask.data.view.tiles import Tile, tasks_of
-
-    lines = [f"{f.kind}{f' (line {f.line})' if f.line else ''}: {f.message}" for f in findings]
-    posed = labels.cls[labels.has_keypoints].tolist()
-    return Tile(
-        image_path=Path(image),
-        labels=labels,
-        spec=data["label_spec"],
-        classes=tuple(data["names"][cls] for cls in sorted(set(labels.cls.tolist()))),
-        tasks=tasks_of(labels),
-        findings=tuple(dict.fromkeys(f.kind for f in findings)),
-        caption="\n".join([f"{findings[0].split}: {image}", *lines]),
-        highlight=tuple(sorted({i for f in findings for i in f.instances})),
-        kpt_names=tuple((posed and keypoint_names(data, posed[0])) or ()),
-    )
+                by_image.setdefault((finding.split, finding.source, finding.image), []).append(finding)
+    splits = dict.fromkeys(split for split, _, _ in by_image)
+    parts = {(split, part.source_name): part for split in splits for part in parts_of(data, split)}
+    for (split, source, image), findings in by_image.items():
+        part = parts[split, source]
+        lines = [f"{f.kind}{f' (line {f.line})' if f.line else ''}: {f.message}" for f in findings]
+        yield make_tile(
+            image,
+            part,
+            data,
+            findings=tuple(dict.fromkeys(f.kind for f in findings)),
+            caption="\n".join([f"{part.title}: {image}", *lines]),
+            twin=next((Path(f.twin) for f in findings if f.twin), None),
+            highlight=tuple(sorted({i for f in findings for i in f.instances})),
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 
 from yolo_multitask.data.check.sheet import Fault, Sheet
 from yolo_multitask.data.synthetic.world import FLIP_IDX, KEYPOINT_NAMES
+from yolo_multitask.data.view.skeleton import side_and_part
 
 FAR = 0.5  # of the box's larger side
 LARGE = 0.01  # area of a box over that of the picture
 ONE_PLACE = 0.02  # of the box's larger side
 APART = 0.03  # of the box's larger side: the least distance of two points of which one is surely the left one
-ENOUGH = 20  # instances to judge by
+ENOUGH = 10  # instances to judge by
 SIGMAS = 3.0  # by which a share must be above one half
 MOST = 0.55  # and the share itself: where people are seen from above, sides are as often left as right
 
@@ -74,14 +74,6 @@ def keypoint_names(data: Mapping[str, Any], cls: int) -> list[str] | None:
     return list(KEYPOINT_NAMES) if tuple(data.get("flip_idx") or ()) == FLIP_IDX else None
 
 
-def mirrored(name: str) -> str:
-    """Return a keypoint's name with left and right exchanged; the same name where it has no side."""
-    swap = {"left": "right", "right": "left", "l": "r", "r": "l"}
-    lower = name.lower()
-    words = re.sub("left|right", lambda m: swap[m[0]], lower)
-    return words if words != lower else re.sub("(?<![a-z])[lr](?![a-z])", lambda m: swap[m[0]], lower)
-
-
 def make_sides(flip_idx: Sequence[int], names: Sequence[str] | None) -> Sides | None:
     """Return the pairs of a class, or None where it has none.
 
@@ -92,16 +84,15 @@ def make_sides(flip_idx: Sequence[int], names: Sequence[str] | None) -> Sides | 
     pairs = [(i, j) for i, j in enumerate(flip_idx) if i < j and flip_idx[j] == i]
     if not pairs:
         return None
-    lower = [n.lower() for n in names or ()]
-    if lower:
-        pairs = [(j, i) if re.search("right|(?<![a-z])r(?![a-z])", lower[i]) else (i, j) for i, j in pairs]
+    known = [side_and_part(name) for name in names or ()]
+    pairs = [(j, i) if known and known[i][0] == "right" else (i, j) for i, j in pairs]
     titles = tuple(f"{names[i]}/{names[j]}" if names else f"{i}/{j}" for i, j in pairs)
-    face = [next((i for i, n in enumerate(lower) if re.fullmatch(p, n)), -1) for p in _FACE]
-    known = tuple(face) in {(face[0], *pair) for pair in pairs} and face[0] >= 0
-    return Sides(pairs=np.array(pairs, np.int64), names=titles, face=(face[0], face[1], face[2]) if known else None)
+    nose, left, right = (known.index(point) if point in known else -1 for point in _FACE)
+    face = (nose, left, right) if nose >= 0 and (left, right) in pairs else None
+    return Sides(pairs=np.array(pairs, np.int64), names=titles, face=face)
 
 
-_FACE = ("nose", "(left|l)[-_ ]?eye", "(right|r)[-_ ]?eye")
+_FACE = (("", "nose"), ("left", "eye"), ("right", "eye"))
 
 
 def side_votes(sheet: Sheet, cls: int, sides: Sides) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from yolo_multitask.data.check.duplicates import Pictures, same_picture
 from yolo_multitask.data.check.files import image_files, orphans, shared_labels
 from yolo_multitask.data.check.findings import CheckReport, Finding, Spool, spooled
 from yolo_multitask.data.check.frame import Batch, Plan, check_frames
 from yolo_multitask.data.check.page import write_findings_page
+from yolo_multitask.data.check.parts import Part, parts_of, repeated_images
 from yolo_multitask.data.check.pose import keypoint_names, make_sides, swapped_pairs
-from yolo_multitask.data.check.settings import class_findings, yaml_findings
+from yolo_multitask.data.check.settings import class_findings, source_findings, unused_classes, yaml_findings
 from yolo_multitask.data.check.tracks import Sequences
 from yolo_multitask.data.config import data_file, load_data
+from yolo_multitask.data.sources import SPLITS
 
-SPLITS = ("train", "val", "test", "minival")
 NEED_IMAGES = (
     *("image-unreadable", "image-size", "image-channels", "image-grey", "box-tiny", "frame-size"),
     *("leak", "leak-near", "image-duplicate", "image-near-duplicate"),
@@ -66,7 +65,9 @@ def check(
         run = _Run(report, spool)
         settings = _load(file, split, run)
         if settings:
-            run.check(settings, [split] if split else [s for s in SPLITS if settings.get(s)], images, workers)
+            splits = [split] if split else [s for s in SPLITS if settings.get(s)]
+            parts = [part for s in splits for part in parts_of(settings, s)]
+            run.check(settings, parts, images, workers, whole=split is None)
         if spool is not None:
             spool.write(Path(str(json)), report)
     if html:
@@ -86,10 +87,6 @@ def _load(file: str, split: str | None, run: _Run) -> dict[str, Any] | None:
         message = " ".join(str(error).split()).removeprefix(f"{file}: ")
         run.take([Finding("data-yaml", file, message)])
         return None
-    if settings.get("sources"):
-        raise ValueError(
-            f"{file}: expected a data set with plain paths, found one that lists sources; check each alone"
-        )
     if split and not settings.get(split):
         there = ", ".join(s for s in SPLITS if settings.get(s))
         raise ValueError(f"split={split}: expected a split of {file}, which has {there}")
@@ -101,91 +98,109 @@ class _Run:
 
     def __init__(self, report: CheckReport, spool: Spool | None) -> None:
         self.report, self.spool = report, spool
-        self.objects: dict[str, Counter[int]] = {}
+        self.objects: dict[str, Counter[int]] = {}  # of each class, by split
+        self.by_source: dict[str, Counter[int]] = {}
         self.keypoints: Counter[int] = Counter()
-        self.votes: dict[int, NDArray[np.int64]] = {}
-        self.examples: dict[int, tuple[str, str, str, int, int]] = {}
         self.sequences: set[str] = set()
 
-    def take(self, findings: Iterable[Finding]) -> None:
-        """Count findings and pass them on."""
+    def take(self, findings: Iterable[Finding], source: str = "") -> None:
+        """Count findings and pass them on, under the name of their source."""
         for finding in findings:
-            self.report.add(finding)
+            named = replace(finding, source=source) if source else finding
+            self.report.add(named)
             if self.spool is not None:
-                self.spool.add(finding)
+                self.spool.add(named)
 
-    def check(self, data: Mapping[str, Any], splits: list[str], images: bool, workers: int | None) -> None:
-        """Check the data YAML, then every image and label file, then what can only be said of all of them."""
-        self.take(yaml_findings(data, self.report.data))
-        plan = make_plan(data, images)
-        files: dict[str, list[str]] = {}
-        for split in splits:
-            try:
-                files[split] = image_files(data[split], split)
-            except FileNotFoundError as error:
-                self.take([Finding("split-path", self.report.data, str(error), split=split)])
-        pictures = Pictures(files)
-        with _processes(workers, sum(map(len, files.values()))) as run_over:
-            for split, found in files.items():
-                self._split(split, found, plan, pictures, run_over)
-                self.take(shared_labels(found, split))
-                self.take(orphans(data[split], split))
+    def check(self, data: Mapping[str, Any], parts: list[Part], images: bool, workers: int | None, whole: bool) -> None:
+        """Check the data YAML, then every image and label file, then what can only be said of all of them.
+
+        Args:
+            data: As `load_data` returns it.
+            parts: The parts to check.
+            images: Whether to open the images.
+            workers: As for `check`.
+            whole: Whether these are all parts; else nothing is said of classes that are nowhere.
+        """
+        file, names = self.report.data, data["names"]
+        self.take(yaml_findings(data, file))
+        files = [self._files(part) for part in parts]
+        self.take(repeated_images(parts, files))
+        pictures = Pictures(parts, files)
+        with _processes(workers, sum(map(len, files))) as run_over:
+            for number, part in enumerate(parts):
+                if files[number]:
+                    self._part(make_plan(data, part, images), names, number, pictures, run_over)
             self.take(pictures.findings(self.sequences, partial(run_over, same_picture)))
-        if files:
-            names = data["names"]
-            kpt_classes = data["kpt_classes"] if plan.spec.kpt_shape else list(names)
-            self.take(class_findings(names, self.objects, self.keypoints, kpt_classes, self.report.data))
-        self.take(self._swapped(plan, data["names"]))
+        if self.objects:
+            kpt_classes = data["kpt_classes"] if data["label_spec"].kpt_shape else list(names)
+            self.take(class_findings(names, self.objects, self.keypoints, kpt_classes, file))
+            if whole:
+                self.take(unused_classes(names, self.objects, file))
+                self.take(source_findings(names, self.by_source, [p.source for p in parts if p.source], file))
+        self.report.classes = [
+            {"class": cls, "name": names[cls]} | {s: n[cls] for s, n in self.objects.items()} for cls in names
+        ]
 
-    def _split(self, split: str, files: list[str], plan: Plan, pictures: Pictures, run_over: Any) -> None:
-        """Check the images of a split."""
+    def _files(self, part: Part) -> list[str]:
+        """Return the images of a part; none where that is a finding."""
+        try:
+            return image_files(part.paths, part.title)
+        except FileNotFoundError as error:
+            finding = Finding("split-path", self.report.data, str(error), split=part.split)
+            self.take([finding], part.source_name)
+            return []
+
+    def _part(
+        self, plan: Plan, names: Mapping[int, str], number: int, pictures: Pictures, run_over: Callable[..., Any]
+    ) -> None:
+        """Check the images of a part, which has this number among all parts."""
         from ultralytics.utils import TQDM
 
-        counts = self.report.splits[split] = Counter()
-        self.objects[split] = Counter()
-        sequences = Sequences(split, plan.spec)
-        bar = TQDM(total=len(files), desc=f"Checking {split}")
-        for batch in run_over(partial(_check_chunk, plan), _chunks(split, files)):
-            self._add(batch)
+        part, files = plan.part, pictures.images[number]
+        found, sequences = Batch(), Sequences(part, names)
+        take = partial(self.take, source=part.source_name)
+        bar = TQDM(total=len(files), desc=f"Checking {part.title}")
+        for batch in run_over(partial(_check_chunk, plan), _chunks(files)):
+            take(batch.findings)
+            found.count(batch)
             for frame in batch.frames:
-                self.take(sequences.add(frame))
+                take(sequences.add(frame))
                 if frame.picture is not None:
-                    pictures.add(split, frame.number, frame.picture)
+                    pictures.add(number, frame.number, frame.picture)
             bar.update(batch.counts["images"])
         bar.close()
-        self.take(sequences.finish())
-        counts["sequences"] = len(sequences.folders)
+        take(sequences.finish())
+        take(_swapped(plan, found, names))
+        take(shared_labels(files, part.split))
+        take(orphans(part.paths, part.split))
+        if part.split in ("train", "val") and found.counts["without label file"] == len(files):
+            message = f"none of {len(files)} images of {part.title} has a label file; labels stand beside images/"
+            take([Finding("split-unlabelled", self.report.data, message, split=part.split)])
         self.sequences |= sequences.folders
-        if split in ("train", "val") and counts["without label file"] == counts["images"]:
-            message = f"none of {counts['images']} images of {split} has a label file; labels stand beside images/"
-            self.take([Finding("split-unlabelled", self.report.data, message, split=split)])
-
-    def _add(self, batch: Batch) -> None:
-        """Add what was found in some images."""
-        self.take(batch.findings)
-        self.report.splits[batch.split].update(batch.counts)
-        self.objects[batch.split].update(batch.classes)
-        self.keypoints.update(batch.keypoints)
-        for cls, votes in batch.votes.items():
-            self.votes[cls] = self.votes.get(cls, 0) + votes
-        for cls, example in batch.examples.items():
-            self.examples.setdefault(cls, (batch.split, *example))
-
-    def _swapped(self, plan: Plan, names: Mapping[int, str]) -> Iterator[Finding]:
-        """Yield classes whose left and right keypoints are swapped more often than not."""
-        for cls, votes in self.votes.items():
-            said = swapped_pairs(votes, plan.sides[cls])
-            if said:
-                split, image, label, line, index = self.examples[cls]
-                message = f"{names[cls]}, left and right: {'; '.join(said)}. Exchange them, or correct kpt_names"
-                yield Finding("keypoints-sides", label, message, line, split, image, (index,))
+        found.counts["sequences"] = len(sequences.folders)
+        self.report.splits[part.title] = found.counts
+        self.objects.setdefault(part.split, Counter()).update(found.classes)
+        self.by_source.setdefault(part.source_name, Counter()).update(found.classes)
+        self.keypoints.update(found.keypoints)
 
 
-def make_plan(data: Mapping[str, Any], images: bool) -> Plan:
-    """Return what the images of a data set are checked for.
+def _swapped(plan: Plan, found: Batch, names: Mapping[int, str]) -> Iterator[Finding]:
+    """Yield classes whose left and right keypoints are swapped more often than not."""
+    for cls, votes in found.votes.items():
+        said = swapped_pairs(votes, plan.sides[cls])
+        if said:
+            image, label, line, index = found.examples[cls]
+            where = f"{names[cls]} in {plan.part.title}"
+            message = f"{where}, left and right: {'; '.join(said)}. Exchange them, or correct kpt_names"
+            yield Finding("keypoints-sides", label, message, line, plan.part.split, image, (index,))
+
+
+def make_plan(data: Mapping[str, Any], part: Part, images: bool) -> Plan:
+    """Return what the images of a part are checked for.
 
     Args:
         data: As `load_data` returns it.
+        part: The images.
         images: Whether to open the images.
     """
     sides = {}
@@ -193,19 +208,19 @@ def make_plan(data: Mapping[str, Any], images: bool) -> Plan:
         flip = [int(i) for i in data.get("flip_idx") or ()]
         made = {cls: make_sides(flip, keypoint_names(data, cls)) for cls in data["kpt_classes"]}
         sides = {cls: pairs for cls, pairs in made.items() if pairs is not None}
-    return Plan(spec=data["label_spec"], images=images, channels=int(data["channels"]), sides=sides)
+    return Plan(part=part, images=images, channels=int(data["channels"]), sides=sides)
 
 
-def _chunks(split: str, files: list[str]) -> Iterator[tuple[str, int, list[str], list[str]]]:
-    """Yield split, index of the first image, images and label files of each chunk."""
+def _chunks(files: Sequence[str]) -> Iterator[tuple[int, Sequence[str], list[str]]]:
+    """Yield index of the first image, images and label files of each chunk."""
     from ultralytics.data.utils import img2label_paths
 
     for start in range(0, len(files), CHUNK):
         chunk = files[start : start + CHUNK]
-        yield split, start, chunk, img2label_paths(chunk)
+        yield start, chunk, img2label_paths(chunk)
 
 
-def _check_chunk(plan: Plan, chunk: tuple[str, int, list[str], list[str]]) -> Batch:
+def _check_chunk(plan: Plan, chunk: tuple[int, Sequence[str], list[str]]) -> Batch:
     return check_frames(*chunk, plan)
 
 

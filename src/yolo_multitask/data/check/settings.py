@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from yolo_multitask.data.check.findings import Finding
-from yolo_multitask.data.check.pose import keypoint_names, mirrored
+from yolo_multitask.data.check.pose import keypoint_names
+from yolo_multitask.data.sources import Source
+from yolo_multitask.data.view.skeleton import side_and_part
 
 IMBALANCE = 100  # times as many objects in the largest class as in the smallest that has any
+OTHER_SIDE = {"left": "right", "right": "left"}
 LISTED = 12  # class names in a message
 
 
@@ -43,12 +46,14 @@ def yaml_findings(data: Mapping[str, Any], file: str) -> Iterator[Finding]:
 
 def _flip_findings(flip: list[int], names: list[str] | None, file: str, title: str) -> Iterator[Finding]:
     """Yield keypoints that `flip_idx` gives another partner than their names do."""
-    index = {name.lower(): i for i, name in enumerate(names or ())}
-    wrong = [
-        f"{name} becomes {names[flip[i]]}"
-        for i, name in enumerate(names or ())
-        if names and mirrored(name) in index and flip[i] != index[mirrored(name)]
-    ]
+    known = [side_and_part(name) for name in names or ()]
+    at = {point: i for i, point in enumerate(known)}
+    wrong = []
+    for i, (side, part) in enumerate(known):
+        partner = at.get((OTHER_SIDE.get(side, ""), part))
+        sided = side or known[flip[i]][0]  # the names of two points may both say nothing of a side
+        if names and sided and partner not in (None, flip[i]):
+            wrong.append(f"{names[i]} becomes {names[flip[i]]}")
     if wrong:
         message = f"flip_idx against kpt_names of {title}: {', '.join(wrong[:LISTED])}; correct flip_idx"
         yield Finding("flip-idx", file, message)
@@ -71,11 +76,6 @@ def class_findings(
         file: The data YAML.
     """
     total: Counter[int] = sum(objects.values(), Counter())
-    unused = [cls for cls in names if not total[cls]]
-    if unused:
-        where = " or ".join(objects)
-        message = f"no object in {where}: {_listed(names, unused)}; remove the names, or label the objects"
-        yield Finding("class-unused", file, message)
     for split, counts in objects.items():
         missing = [cls for cls in names if total[cls] and not counts[cls]]
         if missing and counts:
@@ -93,6 +93,46 @@ def class_findings(
     for cls in sorted(set(keypoints) - set(kpt_classes)):
         message = f"{keypoints[cls]} objects of {names[cls]} have keypoints, which do not count; see kpt_classes"
         yield Finding("keypoints-class", file, message)
+
+
+def unused_classes(names: Mapping[int, str], objects: Mapping[str, Counter[int]], file: str) -> Iterator[Finding]:
+    """Yield classes that no split has.
+
+    Args:
+        names: Class names by index.
+        objects: Number of objects of each class, by split.
+        file: The data YAML.
+    """
+    unused = [cls for cls in names if not any(counts[cls] for counts in objects.values())]
+    if unused:
+        where = " or ".join(objects)
+        message = f"no object in {where}: {_listed(names, unused)}; remove the names, or label the objects"
+        yield Finding("class-unused", file, message)
+
+
+def source_findings(
+    names: Mapping[int, str], objects: Mapping[str, Counter[int]], sources: Iterable[Source], file: str
+) -> Iterator[Finding]:
+    """Yield sources in which nothing is of a class that they are said to label.
+
+    Args:
+        names: Class names by index.
+        objects: Number of objects of each class, by the source's name.
+        sources: The sources of all splits.
+        file: The data YAML.
+    """
+    total: Counter[int] = sum(objects.values(), Counter())
+    labelled: dict[str, set[int]] = {}
+    for source in sources:
+        labelled.setdefault(source.name, set()).update(source.labelled)
+    for name, classes in labelled.items():
+        unused = sorted(cls for cls in classes if total[cls] and not objects.get(name, Counter())[cls])
+        if unused:
+            message = (
+                f"no object in {name}, but in another source: {_listed(names, unused)}; if nobody labelled them there, "
+                "leave them out of its classes, or they are background in its images"
+            )
+            yield Finding("class-unused", file, message, source=name)
 
 
 def _listed(names: Mapping[int, str], classes: list[int]) -> str:

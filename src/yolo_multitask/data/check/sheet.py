@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo_multitask.data.check.parts import Part, taken
 from yolo_multitask.data.labels import Labels, LabelSpec, LineProblem, read_labels
 
 # how the reasons of `parse_line` begin, for those that are a kind of their own
@@ -39,7 +40,9 @@ class Sheet:
     Attributes:
         path: The label file.
         spec: What its lines hold.
-        labels: Its instances, normalised coordinates.
+        labels: Its instances that the training takes, normalised coordinates.
+        rows: int64 (N,) number of each among all instances of the file.
+        others: Number of instances that the training does not take, as they are of other classes.
         problems: Its lines that were left out.
         size: Width and height of the image in pixels, or None where it was not opened.
     """
@@ -47,13 +50,28 @@ class Sheet:
     path: str
     spec: LabelSpec
     labels: Labels
+    rows: NDArray[np.int64]
+    others: int
     problems: Sequence[LineProblem]
     size: tuple[int, int] | None = None
 
     @classmethod
-    def read(cls, path: str, spec: LabelSpec, size: tuple[int, int] | None = None) -> Sheet:
-        """Read a label file; a missing one has no instances."""
-        return cls(path, spec, *read_labels(path, spec), size)
+    def read(cls, path: str, part: Part, size: tuple[int, int] | None = None) -> Sheet:
+        """Read a label file; a missing one has no instances.
+
+        Args:
+            path: The label file.
+            part: What its lines hold, and what the training takes of them.
+            size: Width and height of the image in pixels, or None where it was not opened.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        labels, problems = read_labels(path, part.spec)
+        total, rows = len(labels), np.arange(len(labels))
+        if part.source is not None:
+            labels, rows = taken(labels, part.source, part.trained)
+        return cls(path, part.spec, labels, rows, total - len(rows), problems, size)
 
     @cached_property
     def lines(self) -> list[int]:
@@ -63,7 +81,8 @@ class Sheet:
         left_out = {problem.line for problem in self.problems}
         numbers = enumerate(text.split(b"\n"), 1)
         # blank as `read_labels` sees it, so as text: a no-break space is blank too
-        return [n for n, line in numbers if n not in left_out and line.decode().strip()]
+        every = [n for n, line in numbers if n not in left_out and line.decode().strip()]
+        return [every[row] for row in self.rows]
 
     @cached_property
     def real(self) -> NDArray[np.bool_]:

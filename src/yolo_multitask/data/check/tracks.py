@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from yolo_multitask.data.check.files import frame_number
 from yolo_multitask.data.check.findings import Finding
 from yolo_multitask.data.check.frame import Frame
+from yolo_multitask.data.check.parts import Part
 from yolo_multitask.data.check.sheet import Sheet
-from yolo_multitask.data.labels import LabelSpec
 
 JUMP = 2.0  # widths and heights of an object between two frames, at the least
 UNUSUAL = 8.0  # times the median of its class in the sequence
@@ -46,15 +46,16 @@ class Sequence:
 
     Attributes:
         folder: The folder.
-        split: Its split.
-        spec: What the label lines hold.
+        part: The part of a split that it is in.
+        names: Class names by index.
     """
 
     folder: str
-    split: str
-    spec: LabelSpec
+    part: Part
+    names: Mapping[int, str]
     _previous: Frame | None = None
-    _numbers: list[int] = field(default_factory=list)
+    _numbers: list[int] = field(default_factory=list)  # of the frames that have one in their name
+    _images: list[str] = field(default_factory=list)  # of the same frames
     _sizes: dict[tuple[int, int], tuple[str, int]] = field(default_factory=dict)  # first image, number of images
     _seen: dict[int, dict[int, Place]] = field(default_factory=dict)  # identity, class -> first place
     _counts: Counter[tuple[int, int]] = field(default_factory=Counter)  # identity and class -> frames
@@ -71,6 +72,7 @@ class Sequence:
         number = frame_number(frame.image)
         if number is not None:
             self._numbers.append(number)
+            self._images.append(frame.image)
         if frame.picture is not None:
             first, count = self._sizes.get(frame.picture.size, (frame.image, 0))
             self._sizes[frame.picture.size] = first, count + 1
@@ -91,6 +93,8 @@ class Sequence:
 
     def _is_next(self) -> bool:
         """Return whether the last frame follows the one before as the second follows the first, or closer."""
+        if not self._numbers:
+            return True
         first, *_ = steps = np.diff(self._numbers[:2] + self._numbers[-2:])
         return bool(steps[-1] <= first)
 
@@ -113,19 +117,21 @@ class Sequence:
             self._jumps.append(Jump(int(classes[i]), int(ids[i]), float(distance[i]), place))
 
     def _gaps(self) -> Iterator[Finding]:
-        numbers = np.unique(self._numbers)
+        numbers = self._numbers
         steps = np.diff(numbers)
-        if not len(steps):
+        if not len(steps) or (steps < 1).any():  # the last numbers of the names do not count the frames
             return
         usual = Counter(steps.tolist()).most_common(1)[0][0]
-        wide = np.flatnonzero(steps > usual)
+        missing = steps // usual - 1
+        wide = np.flatnonzero(missing > 0)
         if len(wide):
-            missing = int((steps[wide] // usual - 1).sum())
             message = (
                 f"frame {numbers[wide[0]]} is followed by {numbers[wide[0] + 1]}; the usual step is {usual}, and "
-                f"{missing} are missing at {len(wide)} places. Add them, or make a folder of each unbroken part"
+                f"{missing[wide].sum()} are missing at {len(wide)} places. Add them, or make a folder of each unbroken "
+                "part"
             )
-            yield Finding("frame-gap", self.folder, message, split=self.split)
+            image = self._images[wide[0] + 1]
+            yield Finding("frame-gap", self.folder, message, split=self.part.split, image=image)
 
     def _other_sizes(self) -> Iterator[Finding]:
         if len(self._sizes) < 2:
@@ -137,15 +143,15 @@ class Sequence:
                     f"{count} frames are {size[0]} x {size[1]}, this one first; {self._sizes[usual][1]} of the "
                     f"sequence are {usual[0]} x {usual[1]}. Make a folder of each"
                 )
-                yield Finding("frame-size", image, message, split=self.split, image=image)
+                yield Finding("frame-size", image, message, split=self.part.split, image=image)
 
     def _class_changes(self) -> Iterator[Finding]:
         for ident, places in self._seen.items():
             usual, *others = sorted(places, key=lambda cls: -self._counts[ident, cls])
             for cls in others:
                 message = (
-                    f"identity #{ident} has class {cls} in {self._counts[ident, cls]} frames, here first, and class "
-                    f"{usual} in {self._counts[ident, usual]}; correct the class or the identity"
+                    f"identity #{ident} is {self.names[cls]} in {self._counts[ident, cls]} frames, here first, and "
+                    f"{self.names[usual]} in {self._counts[ident, usual]}; correct the class or the identity"
                 )
                 yield self._at("id-class", places[cls], message)
 
@@ -160,22 +166,22 @@ class Sequence:
                 yield self._at("id-jump", jump.place, message)
 
     def _at(self, kind: str, place: Place, message: str) -> Finding:
-        line = Sheet.read(place.label, self.spec).lines[place.row]
-        return Finding(kind, place.label, message, line, self.split, place.image, (place.row,))
+        line = Sheet.read(place.label, self.part).lines[place.row]
+        return Finding(kind, place.label, message, line, self.part.split, place.image, (place.row,))
 
 
 @dataclass
 class Sequences:
-    """The sequences of a split, whose frames come folder after folder; one is kept at a time.
+    """The sequences of a part of a split, whose frames come folder after folder; one is kept at a time.
 
     Attributes:
-        split: The split.
-        spec: What the label lines hold.
+        part: The part.
+        names: Class names by index.
         folders: Folders that turned out to be sequences.
     """
 
-    split: str
-    spec: LabelSpec
+    part: Part
+    names: Mapping[int, str]
     folders: set[str] = field(default_factory=set)
     _open: Sequence | None = None
 
@@ -184,7 +190,7 @@ class Sequences:
         folder = os.path.dirname(frame.image)
         if self._open is None or self._open.folder != folder:
             yield from self.finish()
-            self._open = Sequence(folder, self.split, self.spec)
+            self._open = Sequence(folder, self.part, self.names)
         self._open.add(frame)
 
     def finish(self) -> Iterator[Finding]:

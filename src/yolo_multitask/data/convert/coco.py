@@ -6,27 +6,23 @@ and mask (keypoints ``-``, not labelled), a crowd becomes an ignore region. Form
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_multitask.data.convert.coco_files import Scheme, Source, finite, make_scheme, read_sources, texts
+from yolo_multitask.data.convert.coco_files import Source, make_content, read_sources
+from yolo_multitask.data.convert.dataset import Content, Picture, Target
 from yolo_multitask.data.convert.geometry import normalised_box, normalised_keypoints, normalised_polygon
-from yolo_multitask.data.convert.output import (
-    SPLITS,
-    check_free,
-    data_yaml_text,
-    install,
-    place_image,
-    read_data_yaml,
-    staged,
-)
-from yolo_multitask.data.convert.report import ConvertReport, SplitReport, count_labels
-from yolo_multitask.data.convert.rle import decode_rle, mask_outlines
-from yolo_multitask.data.labels import Instance, Labels, polygon_box, write_labels
+from yolo_multitask.data.convert.images import image_size, same_shape
+from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.convert.rle import count_holes, decode_rle, mask_outlines
+from yolo_multitask.data.convert.values import finite, shortened, texts
+from yolo_multitask.data.labels import Instance, polygon_box
 
 
 def convert_coco(
@@ -93,33 +89,27 @@ def convert_json(
     keys: Mapping[str, Any],
 ) -> ConvertReport:
     """Do what `convert_coco` does; `keys` of the data YAML take the place of those it would write."""
-    target = Path(out).expanduser()
-    splits = texts(split, True)
-    check_free(target, splits, exist_ok)
-    sources = read_sources(splits, texts(images), texts(instances), texts(keypoints))
-    existing = read_data_yaml(target)
-    if {s for s in SPLITS if existing.get(s)} <= set(splits):
-        existing = {}  # every split is replaced
-    scheme = make_scheme(sources, None if classes is None else texts(classes, True), existing)
-    reports = {}
-    with staged(target) as stage:
-        for source in sources:
-            reports[source.split] = _convert_split(source, scheme, stage, background, copy)
-        data = {**_merged_yaml(existing, scheme, sources, target), **keys}
-        (stage / "data.yaml").write_text(data_yaml_text(data), encoding="utf-8")
-        install(stage, target, [s.split for s in sources])
-    return ConvertReport(out=target, yaml=target / "data.yaml", names=scheme.names, splits=reports)
+    target = Target.open(out, texts(split, True), exist_ok)
+    sources = read_sources(target.splits, texts(images), texts(instances), texts(keypoints))
+    target.check_sources([file for source in sources for file in source.files.values()])
+    content = make_content(sources, None if classes is None else texts(classes, True))
+    _check_existing(target, content)
+    content = target.settle(content)
+    files = {s.split: {kind: _path_from(target.out, file) for kind, file in s.files.items()} for s in sources}
+    annotations = dict(target.existing.get("annotations") or {}) | files
+    content = replace(content, keys={**content.keys, "annotations": annotations, **keys})
+    pictures = {source.split: partial(_pictures, source, content) for source in sources}
+    return target.write(content, pictures, background=background, copy=copy)
 
 
-def _merged_yaml(existing: Mapping[str, Any], scheme: Scheme, sources: Sequence[Source], out: Path) -> dict[str, Any]:
-    """Return the data YAML: what `out` has, and the new splits. The host requires `train` and `val` to be there."""
-    paths = {"train": None, "val": None} | {s: existing[s] for s in SPLITS if s in existing}
-    annotations = dict(existing.get("annotations") or {})
-    for source in sources:
-        paths[source.split] = f"images/{source.split}"
-        annotations[source.split] = {kind: _path_from(out, file) for kind, file in source.files.items()}
-    data = {**paths, **scheme.data_yaml(), "annotations": annotations}
-    return data | {k: v for k, v in existing.items() if k not in data}  # keys that the user added
+def _check_existing(target: Target, content: Content) -> None:
+    """Refuse to add a split to a data set with other classes, or other category ids."""
+    found = (target.names, target.existing.get("coco_categories"))
+    if target.existing and found != (content.names, content.keys["coco_categories"]):
+        raise ValueError(
+            f"out has a data set with the classes {shortened(target.names)}, this split has "
+            f"{shortened(content.names)}; give the same classes= or another out="
+        )
 
 
 def _path_from(out: Path, file: Path) -> str:
@@ -128,45 +118,39 @@ def _path_from(out: Path, file: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _convert_split(source: Source, scheme: Scheme, stage: Path, background: bool, copy: bool) -> SplitReport:
-    """Write images and labels of one split into the stage."""
-    from ultralytics.utils import TQDM
-
-    report = SplitReport()
-    class_of = {category: i for i, category in enumerate(scheme.categories)}
+def _pictures(source: Source, content: Content, report: SplitReport) -> Iterator[Picture]:
+    """Yield the images of a split with their labels; those that are missing are counted."""
+    class_of = {category: i for i, category in enumerate(content.keys["coco_categories"])}
     report.annotations = sum(map(len, source.annotations.values()))
     report.dropped["image not in the JSON"] = sum(
         len(rows) for image_id, rows in source.annotations.items() if image_id not in source.images
     )
     present = {p.relative_to(source.folder).as_posix() for p in source.folder.rglob("*") if p.is_file()}
-    written: set[str] = set()
-    for image_id, image in TQDM(source.images.items(), desc=f"Converting {source.split}", total=len(source.images)):
+    for image_id, image in source.images.items():
         rows = source.annotations.get(image_id, [])
         name = _image_name(str(image["file_name"]), present)
         if name is None:
             report.images_missing += 1
             report.dropped["image missing in the folder"] += len(rows)
             continue
-        label = str(PurePosixPath(name).with_suffix(".txt"))
-        if label in written:
-            raise ValueError(f"images: expected file names that differ before the suffix, found {name} again")
-        written.add(label)
-        found = [_instance(row, image, scheme, class_of, report) for row in rows]
-        labels = Labels.from_instances([i for i in found if i is not None], scheme.spec)
-        if not len(labels) and not background:
-            report.images_skipped += 1
+        if not same_shape(image_size(source.folder / name), (image["width"], image["height"])):
+            report.images_unfit += 1
+            report.dropped["image of another shape than annotated"] += len(rows)
             continue
-        count_labels(report, labels)
-        place_image(source.folder / name, stage / "images" / source.split / name, copy)
-        write_labels(stage / "labels" / source.split / label, labels, scheme.spec)
-    if not report.images:
+        found = []
+        for row in rows:
+            if row["category_id"] in class_of:
+                found.append(_instance(row, class_of[row["category_id"]], image, content, report))
+            else:
+                known = row["category_id"] in source.categories
+                report.dropped["class not chosen" if known else "class not in the categories"] += 1
+        yield Picture(name=name, source=source.folder / name, instances=[i for i in found if i is not None])
+    if report.images_missing == len(source.images):
         example = next((str(i["file_name"]) for i in source.images.values()), "no image at all")
         raise ValueError(
-            f"images={source.folder}: expected the images of {source.split}, found none of {len(source.images)} "
-            f"with something to write (the first is {example})"
+            f"images={source.folder}: expected the images of {source.split}, found none of {len(source.images)} (the "
+            f"first is {example})"
         )
-    report.dropped = +report.dropped  # without the reasons that did not occur
-    return report
 
 
 def _image_name(file_name: str, present: set[str]) -> str | None:
@@ -176,27 +160,19 @@ def _image_name(file_name: str, present: set[str]) -> str | None:
 
 
 def _instance(
-    row: Mapping[str, Any],
-    image: Mapping[str, Any],
-    scheme: Scheme,
-    class_of: Mapping[int, int],
-    report: SplitReport,
+    row: Mapping[str, Any], cls: int, image: Mapping[str, Any], content: Content, report: SplitReport
 ) -> Instance | None:
     """Convert one annotation; None, with the reason counted, where it gives no line."""
-    cls = class_of.get(row["category_id"])
-    if cls is None:
-        report.dropped["class not chosen"] += 1
-        return None
     size = np.array([image["width"], image["height"]], np.float64)
-    polygon = _polygon(row.get("segmentation"), image, report) if scheme.spec.polygons else None
+    polygon = _polygon(row.get("segmentation"), image, report) if content.polygons else None
     box, reason = _box(row.get("bbox"), size, polygon)
     if box is None:
         report.dropped[reason] += 1
         return None
     crowd = bool(row.get("iscrowd"))
     keypoints = None
-    if cls in scheme.kpt_names and not crowd:
-        keypoints = _keypoints(row, size, len(scheme.kpt_names[cls]), report)
+    if cls in content.kpt_names and not crowd:
+        keypoints = _keypoints(row, size, content.count, report)
     return Instance(cls=cls, box=box, keypoints=keypoints, polygon=polygon, ignore=crowd)
 
 
@@ -220,13 +196,16 @@ def _polygon(segmentation: Any, image: Mapping[str, Any], report: SplitReport) -
     parts: list[NDArray[np.float64]] = []
     if isinstance(segmentation, Mapping):
         try:
-            parts = mask_outlines(decode_rle(segmentation, int(image["height"]), int(image["width"])))
+            mask = decode_rle(segmentation, int(image["height"]), int(image["width"]))
+            parts = mask_outlines(mask)
+            report.notes["hole in a mask, filled"] += count_holes(mask)
         except ValueError:
             parts = []
     elif isinstance(segmentation, list):
         for part in segmentation:
             if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and finite(part):
                 parts.append(np.array(part, np.float64).reshape(-1, 2))
+        report.notes["part of a mask that is no polygon, left out"] += len(segmentation) - len(parts) if parts else 0
     return normalised_polygon(parts, (image["width"], image["height"]), report)
 
 
@@ -241,5 +220,7 @@ def _keypoints(
         report.notes["keypoints malformed, written as not labelled"] += 1
         return None
     points = np.array(values, np.float64).reshape(count, 3)
+    odd = (points[:, 2] < 0) | (points[:, 2] > 2)
+    report.notes["visibility outside of 0..2, written as the nearest of them"] += int(odd.sum())
     points[:, 2] = points[:, 2].clip(0, 2)
     return normalised_keypoints(points, size, report)

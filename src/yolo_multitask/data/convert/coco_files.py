@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from yolo_multitask.data.convert.output import SPLITS
-from yolo_multitask.data.labels import LabelSpec
+from yolo_multitask.data.convert.dataset import Content
+from yolo_multitask.data.convert.values import finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,28 +24,6 @@ class Source:
     images: dict[Any, dict[str, Any]]  # by image id
     annotations: dict[Any, list[dict[str, Any]]]  # by image id
     categories: dict[int, dict[str, Any]]  # by category id
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scheme:
-    """What the converted data set holds."""
-
-    categories: list[int]  # class index -> category id
-    names: list[str]
-    kpt_names: dict[int, list[str]]  # by class index, empty without keypoints
-    flip_idx: list[int] | None
-    spec: LabelSpec
-
-    def data_yaml(self) -> dict[str, Any]:
-        """Return the keys of the data YAML that say what the lines hold."""
-        data: dict[str, Any] = {"labels": {"keypoints": bool(self.kpt_names), "polygons": self.spec.polygons}}
-        if self.spec.kpt_shape is not None:
-            data["kpt_shape"] = list(self.spec.kpt_shape)
-            if self.flip_idx is not None:
-                data["flip_idx"] = self.flip_idx
-            data["kpt_classes"] = [self.names[i] for i in self.kpt_names]
-            data["kpt_names"] = self.kpt_names
-        return data | {"coco_categories": self.categories, "names": dict(enumerate(self.names))}
 
 
 def read_sources(splits: list[str], images: list[str], instances: list[str], keypoints: list[str]) -> list[Source]:
@@ -66,11 +41,6 @@ def read_sources(splits: list[str], images: list[str], instances: list[str], key
     """
     if not instances and not keypoints:
         raise ValueError("expected instances= or keypoints= (COCO JSON files), found neither")
-    unknown = [s for s in splits if s not in SPLITS]
-    if unknown or not splits or len(set(splits)) < len(splits):
-        raise ValueError(
-            f"split: expected different ones of {', '.join(SPLITS)}, found {', '.join(splits) or 'nothing'}"
-        )
     for name, value in (("images", images), ("instances", instances), ("keypoints", keypoints)):
         if len(value) != len(splits) and (value or name == "images"):
             raise ValueError(f"{name}: expected {len(splits)}, one for each of split={splits}, found {len(value)}")
@@ -110,6 +80,11 @@ def _read_coco(file: Path) -> dict[str, Any]:
                 raise ValueError(
                     f"{file}: expected {', '.join(fields)} in each of '{key}'; entry {i} lacks {missing[0]}"
                 )
+            odd = [f for f in fields if f.endswith("id") and not isinstance(row[f], (int, str))]
+            if odd or (key == "categories" and not isinstance(row["id"], int)):
+                kind = "an integer" if key == "categories" else "a number"
+                field = (odd or ["id"])[0]
+                raise ValueError(f"{file}: '{key}', entry {i}: expected {kind} in '{field}', found {row[field]!r}")
     for row in data["images"]:
         if not (finite([row["width"], row["height"]]) and row["width"] > 0 and row["height"] > 0):
             raise ValueError(
@@ -125,7 +100,7 @@ def _join(split: str, folder: Path, files: dict[str, Path], read: Mapping[Path, 
     joined: dict[Any, dict[str, Any]] = {}
     for file in files.values():
         data = read[file]
-        images.update({row["id"]: row for row in data["images"]})
+        _add_images(images, data["images"], file)
         _add_categories(categories, data["categories"], file)
         own: set[Any] = set()
         for row in data["annotations"]:
@@ -150,6 +125,21 @@ def _join(split: str, folder: Path, files: dict[str, Path], read: Mapping[Path, 
     return Source(split=split, files=files, folder=folder, images=images, annotations=by_image, categories=categories)
 
 
+def _add_images(known: dict[Any, dict[str, Any]], rows: Iterable[dict[str, Any]], file: Path) -> None:
+    """Add images by id; an id is there once in a file, and names the same image in both."""
+    own: set[Any] = set()
+    for row in rows:
+        first = known.setdefault(row["id"], row)
+        if row["id"] in own:
+            raise ValueError(f"{file}: expected each image id once, found {row['id']} again")
+        own.add(row["id"])
+        if first["file_name"] != row["file_name"]:
+            raise ValueError(
+                f"{file}: image {row['id']} is {row['file_name']} here and {first['file_name']} in the other file; the "
+                "two files do not belong together"
+            )
+
+
 def _add_categories(known: dict[int, dict[str, Any]], rows: Iterable[Mapping[str, Any]], file: Path) -> None:
     """Add categories by id; the same id must have the same name everywhere."""
     for row in rows:
@@ -159,16 +149,18 @@ def _add_categories(known: dict[int, dict[str, Any]], rows: Iterable[Mapping[str
         first.update(row)
 
 
-def make_scheme(sources: Sequence[Source], chosen: list[str] | None, existing: Mapping[str, Any]) -> Scheme:
-    """Decide classes, keypoints and the grammar; with an existing data set, the same as there.
+def make_content(sources: Sequence[Source], chosen: list[str] | None) -> Content:
+    """Decide classes, keypoints and the grammar.
 
     Args:
         sources: The splits that are converted.
         chosen: Names or category ids of the classes, None for all.
-        existing: Data YAML of the data set that the splits are added to, empty for a new one.
+
+    Returns:
+        What the data set holds; ``keys["coco_categories"]`` has the category id of each class.
 
     Raises:
-        ValueError: An unknown class, keypoints that differ between classes, or a scheme unlike the existing one.
+        ValueError: An unknown class, or keypoints that differ in number between classes.
     """
     known: dict[int, dict[str, Any]] = {}
     for source in sources:
@@ -180,8 +172,7 @@ def make_scheme(sources: Sequence[Source], chosen: list[str] | None, existing: M
     kpt_names = {c: [str(k) for k in known[i]["keypoints"]] for c, i in enumerate(ids) if known[i].get("keypoints")}
     if any("keypoints" in s.files for s in sources) and not kpt_names:
         raise ValueError(f"keypoints= is given, but none of the classes {', '.join(names)} has keypoints; leave it out")
-    counts = {len(k) for k in kpt_names.values()}
-    if len(counts) > 1:
+    if len({len(k) for k in kpt_names.values()}) > 1:
         listed = ", ".join(f"{names[c]}: {len(k)}" for c, k in kpt_names.items())
         raise ValueError(f"expected the same number of keypoints for every class, found {listed}; choose with classes=")
     chosen_ids = set(ids)
@@ -192,11 +183,7 @@ def make_scheme(sources: Sequence[Source], chosen: list[str] | None, existing: M
         for row in rows
         if row["category_id"] in chosen_ids
     )
-    if existing:
-        polygons, kpt_names = _as_existing(existing, ids, names, polygons, kpt_names)
-        counts = {len(k) for k in kpt_names.values()}
-    spec = LabelSpec(nc=len(ids), kpt_shape=(counts.pop(), 3) if counts else None, polygons=polygons)
-    return Scheme(categories=ids, names=names, kpt_names=kpt_names, flip_idx=flip_idx(kpt_names.values()), spec=spec)
+    return Content(names=names, kpt_names=kpt_names, polygons=polygons, keys={"coco_categories": ids})
 
 
 def _choose(chosen: Sequence[str], known: Mapping[int, Mapping[str, Any]]) -> list[int]:
@@ -214,57 +201,3 @@ def _choose(chosen: Sequence[str], known: Mapping[int, Mapping[str, Any]]) -> li
             listed = ", ".join(list(by_name)[:100])
             raise ValueError(f"classes: expected names or category ids, found {item!r}; {hint}There are: {listed}")
     return sorted(ids)
-
-
-def _as_existing(
-    existing: Mapping[str, Any], ids: list[int], names: list[str], polygons: bool, kpt_names: dict[int, list[str]]
-) -> tuple[bool, dict[int, list[str]]]:
-    """Check that the data set in `out` has the same classes, and return its polygons and keypoints."""
-    there = list((existing.get("names") or {}).values()) if isinstance(existing.get("names"), dict) else None
-    if there != names or existing.get("coco_categories") != ids:
-        raise ValueError(
-            f"out has a data set with the classes {_short(there or [])}, this split has {_short(names)}; "
-            "give the same classes= or another out="
-        )
-    labels = existing.get("labels") or {}
-    theirs = {int(k): list(v) for k, v in (existing.get("kpt_names") or {}).items()} if labels.get("keypoints") else {}
-    if (polygons and not labels.get("polygons")) or (kpt_names and kpt_names != theirs):
-        raise ValueError(
-            f"out has a data set with labels {dict(labels)} and the keypoints of {len(theirs)} classes, this split "
-            "holds others; convert all splits in one call (split=[train,val] with lists of files) or give another out="
-        )
-    return bool(labels.get("polygons")), theirs
-
-
-def _short(names: Sequence[str]) -> str:
-    """List names for a message, cut to a readable length."""
-    return ", ".join(names[:8]) + (f", ... ({len(names)})" if len(names) > 8 else "")
-
-
-def flip_idx(kpt_names: Iterable[Sequence[str]]) -> list[int] | None:
-    """Return the keypoint order of a mirrored image from left/right in the names; None where the names do not say."""
-    found = []
-    for names in kpt_names:
-        index = {n.lower(): i for i, n in enumerate(names)}
-        mirrored = [re.sub("left|right", lambda m: "right" if m[0] == "left" else "left", n.lower()) for n in names]
-        found.append([index.get(m, i) for i, m in enumerate(mirrored)])
-    if not found or any(f != found[0] for f in found) or found[0] == list(range(len(found[0]))):
-        return None
-    return found[0]
-
-
-def texts(value: Any, commas: bool = False) -> list[str]:
-    """Return a list argument as texts; one text may be ``[a, b]`` (as on a command line), or ``a,b`` with `commas`."""
-    if value is None:
-        return []
-    if isinstance(value, (str, os.PathLike, int)):
-        text = os.fspath(value) if not isinstance(value, int) else str(value)
-        bracketed = text.startswith("[") and text.endswith("]")
-        parts = text.strip("[]").split(",") if bracketed or commas else [text]
-        return [p.strip().strip("'\"") for p in parts if p.strip()]
-    return [str(v) for v in value]
-
-
-def finite(values: Iterable[Any]) -> bool:
-    """Return whether all values are finite numbers."""
-    return all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)

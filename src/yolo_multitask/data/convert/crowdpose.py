@@ -15,18 +15,17 @@ from typing import Any
 import numpy as np
 
 from yolo_multitask.data.convert.coco import convert_coco, convert_json
-from yolo_multitask.data.convert.coco_files import finite
 from yolo_multitask.data.convert.dataset import Content, Picture, Target
+from yolo_multitask.data.convert.images import image_size, same_shape
 from yolo_multitask.data.convert.objects import Shape, to_instance
 from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.convert.values import finite
 from yolo_multitask.data.synthetic.world import KEYPOINT_NAMES
 
 CROWDPOSE_SIGMAS = (  # of left_shoulder, right_shoulder, ... ankles, head, neck
     *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
 )
-VISIBILITY = np.array(
-    [0.0, 2.0, 2.0, 1.0]
-)  # of missing, visible, self-occluded, occluded by others, as in its COCO files
+VISIBILITY = np.array([0.0, 2.0, 2.0, 1.0])  # of missing, visible, hidden by oneself, by others, as in its COCO files
 
 
 def convert_crowdpose(
@@ -125,13 +124,14 @@ def convert_ochuman(
     order = _order(data, file)
     rows = _checked(data, file)
     target = Target.open(out, [split], exist_ok)
-    target.class_names(["person"], None)
-    content = target.settle(
-        Content(names=["person"], kpt_names={0: list(KEYPOINT_NAMES)}, polygons=True, keys={"coco_categories": [1]})
-    )
+    target.check_sources([file])
+    names = target.class_names(["person"], None)
+    keys = {} if target.existing else {"coco_categories": [1]}
+    kpt_names = {names.index("person"): list(KEYPOINT_NAMES)}
+    content = target.settle(Content(names=names, kpt_names=kpt_names, polygons=True, keys=keys))
     return target.write(
         content,
-        {split: lambda report: _pictures(rows, order, file, folder, report)},
+        {split: lambda report: _pictures(rows, order, names, file, folder, report)},
         background=background,
         copy=copy,
     )
@@ -175,7 +175,12 @@ def _checked(data: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
 
 
 def _pictures(
-    rows: Sequence[Mapping[str, Any]], order: Sequence[int], file: Path, folder: Path, report: SplitReport
+    rows: Sequence[Mapping[str, Any]],
+    order: Sequence[int],
+    names: Sequence[str],
+    file: Path,
+    folder: Path,
+    report: SplitReport,
 ) -> Iterator[Picture]:
     """Yield the images with their labels; those that are missing are counted."""
     for row in rows:
@@ -186,7 +191,12 @@ def _pictures(
             report.annotations += len(shapes)
             report.dropped["image missing in the folder"] += len(shapes)
             continue
-        found = [to_instance(shape, ["person"], (row["width"], row["height"]), report) for shape in shapes]
+        if not same_shape(image_size(folder / name), (row["width"], row["height"])):
+            report.images_unfit += 1
+            report.annotations += len(shapes)
+            report.dropped["image of another shape than annotated"] += len(shapes)
+            continue
+        found = [to_instance(shape, names, (row["width"], row["height"]), report) for shape in shapes]
         yield Picture(name=name, source=folder / name, instances=[i for i in found if i is not None])
 
 
@@ -212,5 +222,5 @@ def _shape(person: Any, where: str, order: Sequence[int], report: SplitReport) -
             if not (isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and finite(part)):
                 raise ValueError(f"{where}: expected outer polygons [x, y, x, y, ...], found {str(part)[:60]}")
             shape.add_outline(np.array(part, np.float64).reshape(-1, 2))
-        report.notes["hole in a mask, filled"] += len(segms.get("inner") or [])
+        shape.holes = len(segms.get("inner") or [])
     return shape

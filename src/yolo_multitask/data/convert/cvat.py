@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from yolo_multitask.data.convert.coco_files import texts
 from yolo_multitask.data.convert.cvat_frames import Frames, find_frames
 from yolo_multitask.data.convert.cvat_tracks import shapes_by_frame, video_frames
 from yolo_multitask.data.convert.cvat_xml import (
@@ -28,6 +27,7 @@ from yolo_multitask.data.convert.dataset import Content, Picture, Target
 from yolo_multitask.data.convert.images import check_size
 from yolo_multitask.data.convert.objects import Shape, join, to_instance
 from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.convert.values import texts
 
 
 @dataclass(kw_only=True)
@@ -45,11 +45,15 @@ class Page:
 
 @dataclass(kw_only=True)
 class Part:
-    """The pages of one file and where their images are: a folder with its files by path, or the frames of a video."""
+    """The pages of one file and where their images are: a folder with its files by path, or the frames of a video.
+
+    The `prefix` is the folder of the file below `src`; names of images need only differ in their own file.
+    """
 
     file: Path
     pages: list[Page]
     folder: Path
+    prefix: str = ""
     present: dict[str, str] = field(default_factory=dict)
     frames: Frames | None = None
 
@@ -98,14 +102,17 @@ def convert_cvat(
     given = None if images is None else Path(images).expanduser()
     if given is not None and not given.exists():
         raise FileNotFoundError(f"images={images}: expected a folder of images or a video, found none there")
-    documents = [read_document(file) for file in _files(Path(os.path.abspath(Path(src).expanduser())))]
+    root, files = _files(Path(os.path.abspath(Path(src).expanduser())))
+    target.check_sources(files)
+    documents = [read_document(file) for file in files]
     labels = dict.fromkeys(chain(*(d.labels for d in documents)))  # in order
-    names = target.class_names(list(labels) or _used_labels(documents), classes)
     points = texts(keypoints, True)
+    found = [name for name in labels or _used_labels(documents) if name not in points]
+    names = target.class_names(found, classes)
     skeletons: dict[str, list[str]] = {}
     for document in documents:
         skeletons |= keypoint_names(skeletons | document.skeletons, points, document.file)
-    parts = [_part(d, given, skeletons, points) for d in documents]
+    parts = [_part(d, root, given, skeletons, points) for d in documents]
     sequences = [p.frames.sequence for p in parts if p.frames]
     if len(set(sequences)) < len(sequences):
         raise ValueError(f"src={src}: expected XML files with names of their own, found {', '.join(sequences)}")
@@ -121,16 +128,16 @@ def convert_cvat(
     )
 
 
-def _files(src: Path) -> list[Path]:
-    """Return the XML files."""
+def _files(src: Path) -> tuple[Path, list[Path]]:
+    """Return the folder that names are relative to, and the XML files."""
     if src.is_file():
-        return [src]
+        return src.parent, [src]
     if not src.is_dir():
         raise FileNotFoundError(f"src={src}: expected CVAT's XML file or a folder with it, found none there")
-    files = sorted(p for p in src.rglob("*.xml") if p.is_file())
+    files = sorted(p for p in src.rglob("[!.]*.xml") if p.is_file())
     if not files:
         raise ValueError(f"src={src}: expected CVAT's XML (annotations.xml), found none; unpack the export first")
-    return files
+    return src, files
 
 
 def _used_labels(documents: Sequence[Document]) -> list[str]:
@@ -152,14 +159,26 @@ def _content(parts: Sequence[Part], names: list[str], skeletons: Mapping[str, li
     )
 
 
-def _part(document: Document, given: Path | None, skeletons: Mapping[str, Sequence[str]], points: list[str]) -> Part:
+def _part(
+    document: Document, root: Path, given: Path | None, skeletons: Mapping[str, Sequence[str]], points: list[str]
+) -> Part:
     """Read the pages of one file and find its images."""
+    from ultralytics.data.utils import IMG_FORMATS
+
     if not document.tracks:
-        folder = next((f for f in (given, document.file.parent / "images") if f and f.is_dir()), document.file.parent)
-        present = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
-        by_stem = {str(PurePosixPath(n).with_suffix("")): n for n in present if PurePosixPath(n).suffix != ".xml"}
+        beside = document.file.parent
+        folder = next((f for f in (given, beside / "images") if f and f.is_dir()), beside)
+        files = [p for p in sorted(folder.rglob("*")) if p.suffix[1:].lower() in IMG_FORMATS and p.is_file()]
+        present = [p.relative_to(folder).as_posix() for p in files]
+        by_stem = {str(PurePosixPath(n).with_suffix("")): n for n in present}
         pages = [_image_page(image, i, document, skeletons, points) for i, image in enumerate(document.images)]
-        return Part(file=document.file, pages=pages, folder=folder, present=by_stem | {n: n for n in present})
+        return Part(
+            file=document.file,
+            pages=pages,
+            folder=folder,
+            prefix=beside.relative_to(root).as_posix(),
+            present=by_stem | {n: n for n in present},
+        )
     frames = find_frames(document, given)
     dropped: Counter[str] = Counter()
     notes: Counter[str] = Counter()
@@ -233,7 +252,8 @@ def _image_pictures(part: Part, content: Content, report: SplitReport) -> Iterat
             _count_missing(page, report, "image missing in the folder")
             continue
         check_size(part.folder / name, page.size, os.fspath(part.file))
-        yield _picture(page, name, part.folder / name, page.size, content, report)
+        placed = (PurePosixPath(part.prefix) / name).as_posix()
+        yield _picture(page, placed, part.folder / name, page.size, content, report)
 
 
 def _frame_pictures(part: Part, frames: Frames, content: Content, report: SplitReport) -> Iterator[Picture]:

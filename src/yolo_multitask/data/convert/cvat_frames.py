@@ -75,7 +75,12 @@ def find_frames(document: Document, given: Path | None) -> Frames:
 
     file = document.file
     name = file.parent.name if file.stem == "annotations" else file.stem
-    beside = [file.parent / "images", *([file.parent / document.source] if document.source else []), file.parent]
+    beside = [
+        *([file.parent / "images" / document.subset] if document.subset else []),
+        file.parent / "images",
+        *([file.parent / document.source] if document.source else []),
+        file.parent,
+    ]
     place = given or next(p for p in beside if p.exists())
     if place.is_file():
         return _video(name, place, document)
@@ -97,7 +102,8 @@ def find_frames(document: Document, given: Path | None) -> Frames:
     wanted = set(video_frames(document))
     if not wanted:
         raise ValueError(f"{file}: expected the frames of the task in <meta>, or in its tracks, found none")
-    if not wanted & set(files) or set(files) == {n + 1 for n in wanted}:
+    shifted = min(wanted) not in files and max(wanted) + 1 in files
+    if not wanted & set(files) or shifted:
         raise ValueError(
             f"{place}: expected frames numbered as in CVAT, {min(wanted)} to {max(wanted)}, found "
             f"{f'{min(files)} to {max(files)}' if files else 'no images'}; CVAT counts from 0: number them so (ffmpeg "

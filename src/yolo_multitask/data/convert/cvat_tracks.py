@@ -45,7 +45,8 @@ def shapes_by_frame(
 
     A track is given at some frames. Between two of them it is interpolated as CVAT does, from one that is ``outside``
     to the next it is hidden. After its last one it goes on to the end of the task, unless the file holds interpolated
-    shapes (``keyframe="0"``): CVAT has written the track whole then.
+    shapes (``keyframe="0"``): CVAT has written the track whole then. One that is given in the last frame but one alone
+    ends there: so CVAT writes a shape of that frame that is no track.
 
     Args:
         document: The file.
@@ -148,7 +149,7 @@ def _states(
             between = frames[bisect_right(frames, frame) : bisect_left(frames, following)]
             end = given[following][0]
             states += [(f, _between(drawn, end, (f - frame) / (following - frame)), ignore) for f in between]
-        elif not whole:
+        elif not whole and not (len(order) == 1 and frame in frames[-2:]):
             states += [(f, drawn, ignore) for f in frames[bisect_right(frames, frame) :]]
     return states
 

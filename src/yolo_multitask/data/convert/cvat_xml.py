@@ -35,6 +35,7 @@ class Document:
         frames: Numbers of the frames of the task, None where the file does not say.
         size: Width and height of the frames of a video, None where the file does not say.
         source: Name of the video, empty where the file does not say.
+        subset: Subset of the video in its project, empty for none.
     """
 
     file: Path
@@ -45,6 +46,7 @@ class Document:
     frames: range | None
     size: tuple[int, int] | None
     source: str
+    subset: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +86,8 @@ def read_document(file: Path) -> Document:
         )
     if images and tracks:
         raise ValueError(f"{file}: expected <image> or <track> elements, found both; export the task again")
-    if len({t.get("task_id") for t in tracks}) > 1:
+    tasks = {t.get("task_id") for t in tracks}
+    if len(tasks) > 1:
         raise ValueError(f"{file}: expected the tracks of one video, found those of several tasks; export each alone")
     labels: list[str] = []
     skeletons: dict[str, list[str]] = {}
@@ -92,20 +95,21 @@ def read_document(file: Path) -> Document:
         name, parent = label.findtext("name") or "", label.findtext("parent")
         if not name:
             raise ValueError(f"{file}: expected a <name> in each <label> of <meta>, found none")
-        if parent:
-            skeletons.setdefault(parent, []).append(name)
-        elif name not in labels:
-            labels.append(name)
-    size = root.find(".//original_size")
+        own = skeletons.setdefault(parent, []) if parent else labels
+        if name not in own:
+            own.append(name)
+    meta = _meta(root, next(iter(tasks), None))
+    size = meta.find(".//original_size")
     return Document(
         file=file,
         labels=labels,
         skeletons=skeletons,
         images=images,
         tracks=tracks,
-        frames=_frames(root, file),
+        frames=_frames(meta, file),
         size=None if size is None else (_integer(size, "width", file), _integer(size, "height", file)),
-        source=root.findtext(".//source") or "",
+        source=meta.findtext(".//source") or "",
+        subset=tracks[0].get("subset") or "" if tracks else "",
     )
 
 
@@ -183,7 +187,7 @@ def to_shape(
 def is_ignored(element: ElementTree.Element) -> bool:
     """Return whether an attribute that the annotator set makes the element an ignore region."""
     return any(
-        (a.get("name") or "").lower() in IGNORE_FLAGS and (a.text or "").strip().lower() == "true"
+        (a.get("name") or "").lower() in IGNORE_FLAGS and (a.text or "").strip().lower() in ("true", "1")
         for a in element.findall("attribute")
     )
 
@@ -194,10 +198,15 @@ def group_of(element: ElementTree.Element) -> str | None:
     return None if group == "0" else group
 
 
-def _frames(root: ElementTree.Element, file: Path) -> range | None:
-    """Return the frame numbers of a video task: from start_frame to stop_frame, every n-th for the filter step=n."""
+def _meta(root: ElementTree.Element, task: str | None) -> ElementTree.Element:
+    """Return what a file says of its task; a project says it of each, and its tracks have the number of theirs."""
     meta = root.find("meta")
     meta = ElementTree.Element("meta") if meta is None else meta
+    return next((t for t in meta.iterfind(".//tasks/task") if task is not None and t.findtext("id") == task), meta)
+
+
+def _frames(meta: ElementTree.Element, file: Path) -> range | None:
+    """Return the frame numbers of a video task: from start_frame to stop_frame, every n-th for the filter step=n."""
     stop, size, filtered = meta.find(".//stop_frame"), meta.find(".//size"), meta.findtext(".//frame_filter") or ""
     start = _text_integer(meta.findtext(".//start_frame") or "0", "start_frame", file)
     step = _text_integer(filtered.partition("step=")[2] or "1", "frame_filter", file)
@@ -215,8 +224,8 @@ def _skeleton(element: ElementTree.Element, kpt_names: Sequence[str], where: str
     for child in element.findall("points"):
         name = child.get("label") or ""
         if name not in kpt_names or name in seen:
-            problem = "again" if name in seen else f"; there are: {', '.join(kpt_names) or 'none'}"
-            raise ValueError(f"{where}: expected each point of the skeleton once, found {name!r} {problem}")
+            problem = " again" if name in seen else f"; there are: {', '.join(kpt_names) or 'none'}"
+            raise ValueError(f"{where}: expected each point of the skeleton once, found {name!r}{problem}")
         seen.add(name)
         index = list(kpt_names).index(name)
         place = _points(child, f"{where}, point {name!r}")

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Any
 
-from yolo_multitask.data.convert.coco_files import flip_idx, texts
 from yolo_multitask.data.convert.output import (
     SPLITS,
+    check_apart,
     check_free,
     data_yaml_text,
     install,
     place_image,
     read_data_yaml,
     staged,
+    without_images,
 )
 from yolo_multitask.data.convert.report import ConvertReport, SplitReport, count_labels
+from yolo_multitask.data.convert.values import shortened, texts
 from yolo_multitask.data.labels import Instance, Labels, LabelSpec, write_labels
 
 
@@ -70,7 +74,7 @@ class Picture:
     """An image and its labels.
 
     Attributes:
-        name: Path below ``images/<split>``.
+        name: Path below ``images/<split>``; folders called images are left out of it.
         source: The image file, or the bytes of one.
         instances: Normalised coordinates.
     """
@@ -99,40 +103,58 @@ class Target:
         """Check the names of the splits, and that they may be written.
 
         Raises:
-            ValueError: A split is none of train, val and test, or exists.
+            ValueError: A split is none of train, val and test, or exists, or those that are there have stock lines.
         """
-        for split in splits:
-            if split not in SPLITS:
-                raise ValueError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
+        for i, split in enumerate(splits):
+            if split not in SPLITS or split in splits[:i]:
+                again = " again" if split in SPLITS else ""
+                raise ValueError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}{again}")
         target = Path(out).expanduser()
         check_free(target, splits, exist_ok)
         existing = read_data_yaml(target)
-        replaced = {s for s in SPLITS if existing.get(s)} <= set(splits)
-        return cls(out=target, splits=list(splits), existing={} if replaced else existing)
+        if {s for s in SPLITS if existing.get(s)} <= set(splits):
+            existing = {}
+        if existing and not isinstance(existing.get("labels"), Mapping):
+            raise ValueError(
+                f"out={out}: expected a data set whose data.yaml has the key labels, to add {', '.join(splits)} to it, "
+                "found one of stock label lines; give another out="
+            )
+        return cls(out=target, splits=list(splits), existing=existing)
+
+    def check_sources(self, files: Iterable[Path]) -> None:
+        """Refuse to replace a split that holds some of the files that are converted; see `check_apart`."""
+        check_apart(self.out, self.splits, files)
 
     def class_names(self, found: Sequence[str], classes: str | Sequence[str] | None) -> list[str]:
         """Return the class names in order: the chosen ones, else those of the data set that is there, else the found.
 
         Raises:
-            ValueError: A chosen class does not occur, or the data set that is there lacks a class.
+            ValueError: A chosen class does not occur, or the data set that is there lacks a class or has more than the
+                chosen ones.
         """
         chosen = texts(classes, True) or list(found)
         for name in texts(classes, True):
             if name not in found:
                 close = get_close_matches(name, found, 1, 0.5)
                 hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"classes: expected labels, found {name!r}; {hint}There are: {_short(found)}")
+                raise ValueError(f"classes: expected labels, found {name!r}; {hint}There are: {shortened(found, 20)}")
         if not chosen:
             raise ValueError("expected labels of objects, found none")
         if not self.existing:
             return list(dict.fromkeys(chosen))
-        there = [str(n) for n in dict(self.existing.get("names") or {}).values()]
-        if not set(chosen) <= set(there):
+        there = self.names
+        if not set(chosen) <= set(there) or (classes is not None and chosen != there):
             raise ValueError(
-                f"out has a data set with the classes {_short(there)}, this split has {_short(chosen)}; give another "
-                "out=, or choose the same classes"
+                f"out has a data set with the classes {shortened(there, 20)}, this split has {shortened(chosen, 20)}; "
+                "give another out=, or choose the same classes"
             )
         return there
+
+    @property
+    def names(self) -> list[str]:
+        """Class names of the data set that is there, in order."""
+        names = self.existing.get("names") or []
+        return [str(n) for n in (names.values() if isinstance(names, Mapping) else names)]
 
     def settle(self, content: Content) -> Content:
         """Return the content to write: with a data set that is there, what that one holds.
@@ -142,17 +164,19 @@ class Target:
         """
         if not self.existing:
             return content
-        said = dict(self.existing.get("labels") or {})
-        theirs = {int(k): list(v) for k, v in dict(self.existing.get("kpt_names") or {}).items()}
-        theirs = theirs if said.get("keypoints") else {}
+        said = dict(self.existing["labels"])
+        named = self.existing.get("kpt_names") if said.get("keypoints") else None
+        theirs = {int(k): list(v) for k, v in named.items()} if isinstance(named, Mapping) else {}
         ours = content.kpt_names
         shape = [len(next(iter(ours.values()), [])), content.dims]
         fits = content.polygons <= bool(said.get("polygons")) and content.ids <= bool(said.get("ids"))
         fits = fits and all(theirs.get(c, names) == names for c, names in ours.items())
+        fits = fits and bool(theirs) == bool(said.get("keypoints"))  # without names nothing says what theirs are
         if not fits or (ours and shape != self.existing.get("kpt_shape")):
             raise ValueError(
                 f"out has a data set with labels {said}, kpt_shape {self.existing.get('kpt_shape')} and the keypoints "
-                f"{theirs}, this split has {content.data_yaml()['labels']} and the keypoints {ours}; give another out="
+                f"{theirs}, this split has {content.data_yaml()['labels']} and the keypoints {ours}; give another "
+                "out=, or convert the split that has more first"
             )
         return Content(
             names=content.names,
@@ -186,18 +210,27 @@ class Target:
             The counts by split.
 
         Raises:
-            ValueError: A split gets no image, or two images would have the same label file.
+            ValueError: A split gets no image or one twice, or two images would have the same label file.
         """
         reports = {split: SplitReport() for split in pictures}
         with staged(self.out) as stage:
             for split, read in pictures.items():
-                _write_split(stage, split, read(reports[split]), reports[split], content.spec, background, copy)
+                found = self._apart(read(reports[split]))
+                _write_split(stage, split, found, reports[split], content.spec, background, copy)
             for name, text in (files or {}).items():
-                if (stage / "images" / name).parent.is_dir():  # else no image was written there
-                    (stage / "images" / name).write_text(text, encoding="utf-8")
+                file = stage / "images" / without_images(PurePath(name))
+                if file.parent.is_dir():  # else no image was written there
+                    file.write_text(text, encoding="utf-8")
             (stage / "data.yaml").write_text(data_yaml_text(self._data_yaml(content)), encoding="utf-8")
             install(stage, self.out, self.splits)
         return ConvertReport(out=self.out, yaml=self.out / "data.yaml", names=content.names, splits=reports)
+
+    def _apart(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
+        """Yield the pictures; none may lie in a split that is replaced."""
+        for picture in pictures:
+            if isinstance(picture.source, Path):
+                self.check_sources([picture.source])
+            yield picture
 
     def _data_yaml(self, content: Content) -> dict[str, Any]:
         """Return the data YAML: what is there, and the new splits. The host requires `train` and `val` to be there."""
@@ -216,20 +249,34 @@ def _write_split(
     copy: bool,
 ) -> None:
     """Write images and labels of one split into the stage."""
+    from ultralytics.data.utils import IMG_FORMATS
     from ultralytics.utils import TQDM
 
     written: set[str] = set()
+    sources: set[str] = set()
     for picture in TQDM(pictures, desc=f"Converting {split}"):
-        label = str(PurePosixPath(picture.name).with_suffix(".txt"))
+        name = without_images(PurePath(picture.name))
+        if name.suffix[1:].lower() not in IMG_FORMATS:
+            report.images_unfit += 1
+            report.dropped[f"image of the format {name.suffix}, which is not read"] += len(picture.instances)
+            continue
+        label = str(name.with_suffix(".txt"))
         if label in written:
-            raise ValueError(f"images: expected names that differ before the suffix, found {picture.name} again")
+            raise ValueError(f"images: expected names that differ before the suffix, found {name} again")
         written.add(label)
-        labels = Labels.from_instances(picture.instances, spec)
+        if isinstance(picture.source, Path):
+            source = os.path.abspath(picture.source)
+            if source in sources:
+                raise ValueError(f"expected one annotation of each image of {split}, found {source} again")
+            sources.add(source)
+        distinct = {_values(i): i for i in picture.instances}
+        report.dropped["repeats another of its image"] += len(picture.instances) - len(distinct)
+        labels = Labels.from_instances(list(distinct.values()), spec)
         if not len(labels) and not background:
             report.images_skipped += 1
             continue
         count_labels(report, labels)
-        place = stage / "images" / split / picture.name
+        place = stage / "images" / split / name
         if isinstance(picture.source, Path):
             place_image(picture.source, place, copy)
         else:
@@ -239,11 +286,27 @@ def _write_split(
     if not report.images:
         raise ValueError(
             f"expected images to write for {split}, found none; {report.images_missing} images are missing in the "
-            f"folder and {report.images_skipped} have no line"
+            f"folder, {report.images_unfit} are of another shape than annotated or of a format that is not read, and "
+            f"{report.images_skipped} have no line"
         )
     report.dropped, report.notes = +report.dropped, +report.notes  # without the reasons that did not occur
 
 
-def _short(names: Sequence[str]) -> str:
-    """List names for a message, cut to a readable length."""
-    return ", ".join(names[:20]) + (f", ... ({len(names)})" if len(names) > 20 else "")
+def _values(instance: Instance) -> tuple[Any, ...]:
+    """Return what two label lines have in common that say the same; the second would not be read."""
+    arrays = (instance.box, instance.keypoints, instance.polygon)
+    return instance.cls, instance.id, instance.ignore, *(None if a is None else a.tobytes() for a in arrays)
+
+
+def flip_idx(kpt_names: Iterable[Sequence[str]]) -> list[int] | None:
+    """Return the keypoint order of a mirrored image from left/right in the names; None where the names do not say."""
+    found = []
+    for names in kpt_names:
+        index = {n.lower(): i for i, n in enumerate(names)}
+        mirrored = [re.sub("left|right", lambda m: "right" if m[0] == "left" else "left", n.lower()) for n in names]
+        if not all(m in index for m in mirrored):
+            return None
+        found.append([index[m] for m in mirrored])
+    if not found or any(f != found[0] for f in found) or found[0] == list(range(len(found[0]))):
+        return None
+    return found[0]

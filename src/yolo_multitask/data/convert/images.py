@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -20,6 +21,12 @@ def image_size(image: Path) -> tuple[int, int]:
     except Exception as error:  # Pillow raises what the file format's plugin happens to raise
         raise ValueError(f"{image}: expected an image, found a file that cannot be read as one; replace it") from error
     return int(width), int(height)
+
+
+def same_shape(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Return whether two sizes (width, height) have the same proportions, up to rounding to whole pixels."""
+    (w1, h1), (w2, h2) = first, second
+    return abs(w1 * h2 - w2 * h1) <= max(w1, h1, w2, h2)
 
 
 def check_size(image: Path, said: tuple[int, int], where: str) -> None:

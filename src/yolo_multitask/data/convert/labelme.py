@@ -20,17 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_multitask.data.convert.coco_files import finite, texts
 from yolo_multitask.data.convert.dataset import Content, Picture, Target
 from yolo_multitask.data.convert.images import check_size, image_size
 from yolo_multitask.data.convert.objects import IGNORE_FLAGS, Shape, join, to_instance
 from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.convert.values import finite, texts
 
 POINTS = {  # what each type of shape is drawn with
     "polygon": "3 or more points",
     "rectangle": "2 corners (or 4)",
     "circle": "its centre and a point of the circle",
     "oriented_rectangle": "4 corners",
+    "rotation": "4 corners",  # the same in X-AnyLabeling
     "mask": "2 corners",
     "point": "1 point",
 }
@@ -72,7 +73,8 @@ def convert_labelme(
         src: A JSON file, or a folder of them (with its subfolders). Images without a JSON file are not taken.
         out: Folder of the data set.
         split: ``train``, ``val`` or ``test``.
-        images: Folder with the images, where they are not at their ``imagePath``. Else the image in the file is used.
+        images: Folder with the images, where they are neither at their ``imagePath`` nor beside the file. Else the
+            image in the file is used.
         keypoints: Names of the keypoints in order (a list, or one text with commas): the labels of points.
         classes: Labels to keep, in this order. By default all of boxes and outlines, sorted, or those of the data set
             that the split is added to.
@@ -95,6 +97,7 @@ def convert_labelme(
     if folder is not None and not folder.is_dir():
         raise FileNotFoundError(f"images={images}: expected a folder with images, found none there")
     root, files = _files(Path(src).expanduser())
+    target.check_sources(files)
     pages = [_page(file, root, folder, kpt_names) for file in files]
     shapes = [shape for page in pages for shape in page.objects]
     names = target.class_names(sorted({s.label for s in shapes}), classes)
@@ -123,7 +126,7 @@ def _files(src: Path) -> tuple[Path, list[Path]]:
         return src.parent, [src]
     if not src.is_dir():
         raise FileNotFoundError(f"src={src}: expected a LabelMe JSON file or a folder of them, found none there")
-    files = sorted(p for p in src.rglob("*.json") if p.is_file())
+    files = sorted(p for p in src.rglob("[!.]*.json") if p.is_file())
     if not files:
         raise ValueError(f"src={src}: expected LabelMe JSON files, found none in the folder")
     return src, files
@@ -133,13 +136,14 @@ def _page(file: Path, root: Path, folder: Path | None, kpt_names: Sequence[str])
     """Read one file and join its shapes to objects."""
     data = _read(file)
     path = PurePosixPath(str(data.get("imagePath") or "").replace("\\", "/"))
-    places = [file.parent / path, *([folder / path, folder / path.name] if folder else [])]
+    given = [folder / path, folder / path.name] if folder else []
+    places = [file.parent / path, *given, file.parent / path.name]
     image = next((p for p in places if path.name and p.is_file()), None)
     dropped: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     shapes = []
     for i, row in enumerate(data["shapes"]):
-        shape = _shape(row, f"{file}: shape {i}", dropped)
+        shape = _shape(row, f"{file}: shape {i}", dropped, notes)
         if shape is not None:
             shapes.append(shape)
     sides = [data.get(k) for k in ("imageWidth", "imageHeight")]
@@ -168,7 +172,7 @@ def _read(file: Path) -> dict[str, Any]:
     return data
 
 
-def _shape(row: Any, where: str, dropped: Counter[str]) -> Shape | None:
+def _shape(row: Any, where: str, dropped: Counter[str], notes: Counter[str]) -> Shape | None:
     """Return one shape; None, with the reason counted, for types that are no part of an object.
 
     Raises:
@@ -199,6 +203,7 @@ def _shape(row: Any, where: str, dropped: Counter[str]) -> Shape | None:
             dropped["empty mask"] += 1
             return None
     else:
+        notes["rotated box, taken as the box around it"] += kind != "rectangle"
         shape.boxes.append(np.concatenate((points.min(0), points.max(0))))
     return shape
 
@@ -207,8 +212,8 @@ def _points(value: Any, kind: str, where: str) -> NDArray[np.float64]:
     """Return the points of a shape, (M, 2) in pixels, as many as its type has."""
     pairs = isinstance(value, list) and all(isinstance(p, (list, tuple)) and len(p) == 2 and finite(p) for p in value)
     count = len(value) if pairs else -1
-    allowed = {"rectangle": (2, 4), "circle": (2,), "oriented_rectangle": (4,), "mask": (2,), "point": (1,)}
-    if count < 3 if kind == "polygon" else count not in allowed[kind]:
+    allowed = {"rectangle": (2, 4), "circle": (2,), "mask": (2,), "point": (1,)}
+    if count < 3 if kind == "polygon" else count not in allowed.get(kind, (4,)):
         found = f"{count} points" if pairs else f"{str(value)[:60]}"
         raise ValueError(f"{where}: expected a {kind} with {POINTS[kind]} x y, found {found}")
     return np.array(value, np.float64).reshape(-1, 2)

@@ -6,31 +6,32 @@ What a line of ``gt.txt`` becomes is decided in `yolo_multitask.data.convert.mot
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from yolo_multitask.data.convert.dataset import Content, Picture, Target
 from yolo_multitask.data.convert.images import image_size
 from yolo_multitask.data.convert.mot_files import DETECTORS, MotSequence, Part, plan, read_sequence
 from yolo_multitask.data.convert.mot_lines import frame_instances, line_kinds
-from yolo_multitask.data.convert.output import (
-    SPLITS,
-    check_free,
-    data_yaml_text,
-    install,
-    place_image,
-    read_data_yaml,
-    staged,
-)
-from yolo_multitask.data.convert.report import ConvertReport, SplitReport, count_labels
-from yolo_multitask.data.labels import Labels, LabelSpec, write_labels
+from yolo_multitask.data.convert.output import SPLITS
+from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.convert.values import texts
 
-NAMES = {0: "person"}
-HOLDS = {"keypoints": False, "polygons": False, "ids": True}
-SPEC = LabelSpec(nc=len(NAMES), kpt_shape=None, polygons=False, ids=True)
+CONTENT = Content(names=["person"], ids=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Slice:
+    """Frames of a sequence, by their numbers, that go to one split."""
+
+    sequence: MotSequence
+    split: str
+    numbers: range
 
 
 @dataclass(kw_only=True)
@@ -111,35 +112,30 @@ def convert_mot(
         ValueError: An argument is wrong, a file does not parse (``file:line``), or a split exists.
         FileNotFoundError: There is no such folder, or a sequence has no ground truth.
     """
-    target = Path(out).expanduser()
     _check_arguments(split, detector, min_visibility)
     source = Path(os.path.abspath(Path(src).expanduser()))  # `.` has a name then
-    parts, remarks = plan(source, split, _texts(sequences), _texts(val), val_half, detector)
+    parts, remarks = plan(source, split, texts(sequences, True), texts(val, True), val_half, detector)
     splits = [s for s in SPLITS if s in {p.split for p in parts} | ({"val"} if val_half else set())]
-    check_free(target, splits, exist_ok)
-    existing = read_data_yaml(target)
-    if {s for s in SPLITS if existing.get(s)} <= set(splits):
-        existing = {}  # every split is replaced
-    _check_existing(existing)
-    read = [(part, read_sequence(part.folder)) for part in parts]
-    reports, counts = {s: SplitReport() for s in splits}, []
-    with staged(target) as stage:
-        for part, sequence in read:
-            remarks += _remarks(sequence, min_visibility)
-            for name, numbers in _ranges(part, sequence).items():
-                counts.append(_convert(sequence, name, numbers, reports[name], stage, min_visibility, copy))
-        for report in reports.values():
-            report.dropped, report.notes = +report.dropped, +report.notes
-        (stage / "data.yaml").write_text(data_yaml_text(_merged_yaml(existing, splits)), encoding="utf-8")
-        install(stage, target, splits)
-    return MotReport(
-        out=target,
-        yaml=target / "data.yaml",
-        names=list(NAMES.values()),
-        splits=reports,
-        sequences=counts,
-        remarks=remarks,
-    )
+    target = Target.open(out, splits, exist_ok)
+    _check_existing(target.existing)
+    slices, files = [], {}
+    for part in parts:
+        sequence = read_sequence(part.folder)
+        target.check_sources([Path(sequence.boxes.path)])
+        remarks += _remarks(sequence, min_visibility)
+        for name, numbers in _ranges(part, sequence).items():
+            slices.append(_Slice(sequence=sequence, split=name, numbers=numbers))
+            if sequence.info.frame_rate is not None:
+                length = sum(number in numbers for number in sequence.frames)
+                text = _seqinfo_text(sequence.name, sequence.info.frame_rate, length)
+                files[f"{name}/{sequence.name}/seqinfo.ini"] = text
+    counts: list[SequenceReport] = []
+    pictures = {
+        s: partial(_pictures, [p for p in slices if p.split == s], min_visibility=min_visibility, counts=counts)
+        for s in splits
+    }
+    written = target.write(CONTENT, pictures, copy=copy, files=files)
+    return MotReport(**vars(written), sequences=counts, remarks=remarks)
 
 
 def _check_arguments(split: str | None, detector: str, min_visibility: float) -> None:
@@ -153,30 +149,15 @@ def _check_arguments(split: str | None, detector: str, min_visibility: float) ->
         raise ValueError(f"min_visibility: expected a number in 0..1, found {min_visibility!r}")
 
 
-def _texts(value: str | Sequence[str] | None) -> list[str]:
-    """Return a list argument as texts; one text may be ``a,b`` or ``[a, b]`` (as on a command line)."""
-    if value is None or isinstance(value, str):
-        text = (value or "").strip()
-        if text.startswith("[") and text.endswith("]") and text.count("[") == 1:
-            text = text[1:-1]
-        return [part.strip().strip("'\"") for part in text.split(",") if part.strip()]
-    return [str(v) for v in value]
-
-
 def _check_existing(existing: Mapping[str, Any]) -> None:
     """Refuse to add a split to a data set of another kind."""
-    if existing and (existing.get("names") != NAMES or existing.get("labels") != HOLDS):
+    ours = CONTENT.data_yaml()
+    found, wanted = ({k: d.get(k) for k in ("names", "labels")} for d in (existing, ours))
+    if existing and found != wanted:
         raise ValueError(
-            f"out has a data set with names: {existing.get('names')} and labels: {existing.get('labels')}, expected "
-            f"names: {NAMES} and labels: {HOLDS} to add a split to; give another out="
+            f"out has a data set with names: {found['names']} and labels: {found['labels']}, expected "
+            f"names: {wanted['names']} and labels: {wanted['labels']} to add a split to; give another out="
         )
-
-
-def _merged_yaml(existing: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Any]:
-    """Return the data YAML: what `out` has, and the new splits. The host requires `train` and `val` to be there."""
-    paths = {"train": None, "val": None} | {s: existing[s] for s in SPLITS if s in existing}
-    data = {**paths, **{s: f"images/{s}" for s in splits}, "labels": HOLDS, "names": NAMES}
-    return data | {k: v for k, v in existing.items() if k not in data}  # keys that the user added
 
 
 def _remarks(sequence: MotSequence, min_visibility: float) -> list[str]:
@@ -210,49 +191,33 @@ def _ranges(part: Part, sequence: MotSequence) -> dict[str, range]:
     return halves
 
 
-def _convert(
-    sequence: MotSequence,
-    split: str,
-    numbers: range,
-    report: SplitReport,
-    stage: Path,
-    min_visibility: float,
-    copy: bool,
-) -> SequenceReport:
-    """Write images and labels of the given frames of a sequence into the stage."""
-    from ultralytics.utils import TQDM
-
-    kinds = line_kinds(sequence, min_visibility)
-    rows_of: dict[int, list[int]] = {}
-    for row, frame in enumerate(sequence.boxes.frames.tolist()):
-        if frame in numbers:
-            rows_of.setdefault(frame, []).append(row)
-    report.annotations += sum(map(len, rows_of.values()))
-    for frame in rows_of.keys() - sequence.frames.keys():
-        report.images_missing += 1
-        report.dropped["frame missing in the folder"] += len(rows_of[frame])
-    here = [number for number in sequence.frames if number in numbers]
-    ids: set[int] = set()
-    instances = report.instances
-    for number in TQDM(here, desc=f"Converting {sequence.name} to {split}"):
-        image = sequence.frames[number]
-        found = frame_instances(sequence, rows_of.get(number, []), kinds, _frame_size(image, sequence), report)
-        labels = Labels.from_instances(found, SPEC)
-        ids.update(labels.ids[~labels.ignore].tolist())
-        count_labels(report, labels)
-        place = Path(split, sequence.name, f"{number:06d}")
-        place_image(image, stage / "images" / f"{place}{image.suffix}", copy)
-        write_labels(stage / "labels" / f"{place}.txt", labels, SPEC)
-    if sequence.info.frame_rate is not None:
-        file = stage / "images" / split / sequence.name / "seqinfo.ini"
-        file.write_text(_seqinfo_text(sequence.name, sequence.info.frame_rate, len(here)), encoding="utf-8")
-    return SequenceReport(
-        name=sequence.name,
-        split=split,
-        images=len(here),
-        instances=report.instances - instances,
-        identities=len(ids),
-    )
+def _pictures(
+    slices: Sequence[_Slice], report: SplitReport, *, min_visibility: float, counts: list[SequenceReport]
+) -> Iterator[Picture]:
+    """Yield the frames of a split with their labels, and count each sequence."""
+    for part in slices:
+        sequence = part.sequence
+        kinds = line_kinds(sequence, min_visibility)
+        rows_of: dict[int, list[int]] = {}
+        for row, frame in enumerate(sequence.boxes.frames.tolist()):
+            if frame in part.numbers:
+                rows_of.setdefault(frame, []).append(row)
+        report.annotations += sum(map(len, rows_of.values()))
+        for frame in rows_of.keys() - sequence.frames.keys():
+            report.images_missing += 1
+            report.dropped["frame missing in the folder"] += len(rows_of[frame])
+        own = SequenceReport(name=sequence.name, split=part.split, images=0, instances=0, identities=0)
+        ids: set[int] = set()
+        for number, image in sequence.frames.items():
+            if number not in part.numbers:
+                continue
+            found = frame_instances(sequence, rows_of.get(number, []), kinds, _frame_size(image, sequence), report)
+            ids.update(i.id for i in found if not i.ignore)
+            own.images += 1
+            own.instances += sum(not i.ignore for i in found)
+            yield Picture(name=f"{sequence.name}/{number:06d}{image.suffix}", source=image, instances=found)
+        own.identities = len(ids)
+        counts.append(own)
 
 
 def _seqinfo_text(name: str, frame_rate: float, length: int) -> str:

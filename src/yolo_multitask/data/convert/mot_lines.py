@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo_multitask.data.convert.geometry import DECIMALS
 from yolo_multitask.data.convert.mot_files import MotSequence
 from yolo_multitask.data.convert.report import SplitReport
 from yolo_multitask.data.labels import Instance
 from yolo_multitask.data.mot import CLASSES, NO_CLASS
 
-DECIMALS = 6  # of written coordinates: below a thousandth of a pixel in any image
 PERSON = (1, NO_CLASS)
 NEUTRAL = (2, 7, 8, 12)  # a detection of these is neither right nor wrong
 NEUTRAL_MOT20 = (6,)  # in MOT20 also these

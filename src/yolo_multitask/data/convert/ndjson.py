@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_multitask.data.convert.coco_files import finite
 from yolo_multitask.data.convert.dataset import Content, Picture, Target
 from yolo_multitask.data.convert.output import SPLITS
 from yolo_multitask.data.convert.report import ConvertReport, SplitReport
+from yolo_multitask.data.convert.values import finite
 from yolo_multitask.data.labels import Instance, LabelError, LabelSpec, parse_line
 from yolo_multitask.data.spec import check_kpt_shape
 
@@ -32,12 +32,13 @@ YAML_KEYS = ("flip_idx", "kpt_oks_sigmas", "kpt_classes")  # taken over from the
 
 @dataclass(kw_only=True)
 class Record:
-    """One image: its line in the file, its name and split, and its labels."""
+    """One image: its line in the file, its name and split, its labels, and the number of objects without area."""
 
     where: str
     name: str
     split: str
     instances: list[Instance]
+    flat: int
 
 
 def convert_ndjson(
@@ -85,11 +86,20 @@ def convert_ndjson(
     records = [_record(row, where, len(found), shape) for where, row in rows]
     splits = [s for s in SPLITS if any(r.split == s for r in records)]
     target = Target.open(out, splits, exist_ok)
+    target.check_sources([file])
     if target.class_names(found, None) != found:  # the rows have numbers
         raise ValueError(f"out has a data set with the classes in another order than {file}; give another out=")
     content = target.settle(_content(head, found, shape, "segments" in keys, file))
     places = {record.where: _find(record, roots) for record in records}
-    if not any(places.values()):
+    first: dict[Path, Record] = {}
+    for record in records:
+        place = places[record.where]
+        if place is not None and first.setdefault(place, record).split != record.split:
+            raise ValueError(
+                f"{record.where}: expected another image than in {first[place].where}, found {place} for both; put the "
+                "images of each split into a folder of its name"
+            )
+    if not first:
         raise ValueError(
             f"{file}: expected its images in {' or '.join(map(str, roots))}, found none of {len(records)} "
             f"(the first is {records[0].name}); give images=. This converter does not download: "
@@ -102,7 +112,7 @@ def convert_ndjson(
 def _read(file: Path) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     """Return the first record, and (``file:line``, record) of each image."""
     records: list[tuple[str, dict[str, Any]]] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         where = f"{file}:{number}"
@@ -185,17 +195,28 @@ def _record(row: Mapping[str, Any], where: str, nc: int, shape: tuple[int, int] 
     path = PurePosixPath(row["file"].replace("\\", "/"))
     name = path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
     columns: dict[str, list[Instance]] = {}
+    flat = {i for key, lines in row["annotations"].items() for i, line in enumerate(lines) if _is_flat(key, line)}
     for key, lines in row["annotations"].items():
         spec = LabelSpec(
             nc=nc, kpt_shape=shape if key == "pose" else None, polygons=key == "segments", format=FORMATS[key]
         )
         columns[key] = []
         for i, line in enumerate(lines):
+            if i in flat:
+                continue
             try:
                 columns[key].append(parse_line(" ".join(map(str, line)), spec))
             except LabelError as error:
                 raise ValueError(f"{where}: {name}: {key}[{i}]: {error}") from error
-    return Record(where=where, name=name, split=row["split"], instances=_merge(columns, f"{where}: {name}"))
+    instances = _merge(columns, f"{where}: {name}")
+    return Record(where=where, name=name, split=row["split"], instances=instances, flat=len(flat))
+
+
+def _is_flat(key: str, line: Sequence[float]) -> bool:
+    """Return whether a row has a box or a polygon without width or height."""
+    if key == "segments":
+        return len(line) > 6 and (min(line[1::2]) == max(line[1::2]) or min(line[2::2]) == max(line[2::2]))
+    return len(line) > 4 and min(line[3:5]) <= 0
 
 
 def _merge(columns: Mapping[str, Sequence[Instance]], where: str) -> list[Instance]:
@@ -236,11 +257,11 @@ def _content(
     if shape is None:
         return Content(names=names, polygons=polygons)
     given = head.get("kpt_names") or {}
-    by_class = {int(k): [str(n) for n in v] for k, v in given.items()} if isinstance(given, dict) else {}
-    if isinstance(given, list):
-        by_class = {i: [str(n) for n in given] for i in range(len(names))}
-    if any(len(v) != shape[0] for v in by_class.values()):
+    rows = dict.fromkeys(range(len(names)), given) if isinstance(given, list) else given
+    good = isinstance(rows, dict) and all(str(k).isdecimal() and isinstance(v, list) for k, v in rows.items())
+    if not good or any(len(v) != shape[0] for v in rows.values()):
         raise ValueError(f"{file}:1: expected kpt_names with {shape[0]} names a class as in kpt_shape, found {given!r}")
+    by_class = {int(k): [str(n) for n in v] for k, v in rows.items()}
     numbered = [f"keypoint_{k}" for k in range(shape[0])]
     return Content(
         names=names,
@@ -261,7 +282,8 @@ def _find(record: Record, roots: Sequence[Path]) -> Path | None:
 def _pictures(records: Sequence[Record], places: Mapping[str, Path | None], report: SplitReport) -> Iterator[Picture]:
     """Yield the images of a split; those that are missing are counted."""
     for record in records:
-        report.annotations += len(record.instances)
+        report.annotations += len(record.instances) + record.flat
+        report.dropped["box of zero area"] += record.flat
         place = places[record.where]
         if place is None:
             report.images_missing += 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from yolo_multitask.data.convert.geometry import normalised_box, normalised_keypoints, normalised_polygon
 from yolo_multitask.data.convert.report import SplitReport
-from yolo_multitask.data.convert.rle import mask_outlines
+from yolo_multitask.data.convert.rle import count_holes, mask_outlines
 from yolo_multitask.data.labels import Instance
 
 IGNORE_FLAGS = ("ignore", "crowd", "iscrowd", "is_crowd")  # a shape with one of these set is an ignore region
@@ -33,6 +33,7 @@ class Shape:
         boxes: Corners x1 y1 x2 y2 of boxes that were drawn.
         parts: Outlines, (M, 2) each.
         extents: Corners of what the outlines enclose.
+        holes: Number of holes that the outlines leave out.
         keypoints: (K, 3) x y and visibility 0, 1 or 2.
         point: One keypoint x y and visibility, whose name is the label.
         id: Identity, -1 for none.
@@ -45,6 +46,7 @@ class Shape:
     boxes: list[NDArray[np.float64]] = field(default_factory=list)
     parts: list[NDArray[np.float64]] = field(default_factory=list)
     extents: list[NDArray[np.float64]] = field(default_factory=list)
+    holes: int = 0
     keypoints: NDArray[np.float64] | None = None
     point: tuple[float, float, float] | None = None
     id: int = -1
@@ -68,6 +70,7 @@ class Shape:
             self.parts += [part + offset for part in mask_outlines(mask)]
             corners = [left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1]
             self.extents.append(np.array(corners, np.float64))
+            self.holes += count_holes(mask)
 
     @property
     def drawn(self) -> bool:
@@ -120,6 +123,7 @@ def join(shapes: Sequence[Shape], kpt_names: Sequence[str], dropped: Counter[str
         if shape.keypoints is not None and not shape.drawn:
             if len(group) == 1 and group[0].keypoints is None:
                 group[0].keypoints = shape.keypoints
+                group[0].ignore |= shape.ignore
                 group[0].id = _first_id(group[0].id, shape.id)
                 notes["shape joined with others of its group"] += 1
             else:
@@ -157,6 +161,7 @@ def to_instance(shape: Shape, names: Sequence[str], size: Sequence[float], repor
         return None
     if not shape.drawn:
         report.notes["box taken around the keypoints"] += 1
+    report.notes["hole in a mask, filled"] += shape.holes
     polygon = normalised_polygon(shape.parts, size, report) if shape.extents else None
     keypoints = None
     if shape.keypoints is not None and not shape.ignore:
@@ -176,6 +181,7 @@ def _unite(first: Shape, other: Shape) -> None:
     first.boxes += other.boxes
     first.parts += other.parts
     first.extents += other.extents
+    first.holes += other.holes
     first.ignore |= other.ignore
     first.id = _first_id(first.id, other.id)
 

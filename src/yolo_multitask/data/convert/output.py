@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -38,6 +38,12 @@ def read_data_yaml(out: Path) -> dict[str, Any]:
     return data
 
 
+def written_splits(out: Path) -> list[str]:
+    """Return the splits of the data set in `out`: those that its data YAML names, and those with a folder."""
+    data = read_data_yaml(out)
+    return [s for s in SPLITS if data.get(s) or (out / "images" / s).exists() or (out / "labels" / s).exists()]
+
+
 def check_free(out: Path, splits: Sequence[str], exist_ok: bool) -> None:
     """Refuse to overwrite a split.
 
@@ -46,12 +52,37 @@ def check_free(out: Path, splits: Sequence[str], exist_ok: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"out={out}: expected a folder to write, found a file")
-    taken = [s for s in splits if (out / "images" / s).exists() or (out / "labels" / s).exists()]
+    taken = [s for s in written_splits(out) if s in splits]
     if taken and not exist_ok:
         raise ValueError(
             f"out={out}: the split {', '.join(taken)} exists already; give exist_ok=True to replace it, another split= "
             "or another out="
         )
+
+
+def check_apart(out: Path, splits: Sequence[str], sources: Iterable[Path]) -> None:
+    """Refuse to replace a split in which there is what it is made of: that would be gone.
+
+    Raises:
+        ValueError: A file of `sources` lies in a split that exists.
+    """
+    replaced = [p.resolve() for s in splits for p in (out / "images" / s, out / "labels" / s) if p.exists()]
+    if not replaced:
+        return
+    for folder in {source.parent for source in sources}:
+        if any(folder.resolve().is_relative_to(p) for p in replaced):
+            raise ValueError(
+                f"out={out}: expected the source elsewhere, found {folder} in the split that is replaced, where it "
+                "would be deleted; give another out="
+            )
+
+
+def without_images(path: PurePath) -> PurePath:
+    """Return a path below ``images/<split>`` without folders called images.
+
+    The host finds the label file of an image by its last folder of that name, which has to be that of the data set.
+    """
+    return PurePath(*(p for p in path.parts[:-1] if p != "images"), path.name)
 
 
 def place_image(source: Path, target: Path, copy: bool) -> None:
@@ -86,13 +117,14 @@ def staged(out: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def install(stage: Path, out: Path, splits: Sequence[str]) -> None:
+def install(stage: Path, out: Path, splits: Sequence[str], files: Sequence[str] = ()) -> None:
     """Move a staged data set to `out`. If anything fails, `out` is as before.
 
     Args:
         stage: Folder with ``images/<split>``, ``labels/<split>`` and ``data.yaml``.
         out: The data set; other splits in it are kept, the given ones replaced.
         splits: Splits in the stage.
+        files: Further files beside ``data.yaml`` that are replaced, or removed where the stage has none.
     """
     if not out.exists():
         os.replace(stage, out)
@@ -100,7 +132,7 @@ def install(stage: Path, out: Path, splits: Sequence[str]) -> None:
     moves: list[tuple[Path, Path]] = []
     parts = [f"{kind}/{split}" for split in splits for kind in ("images", "labels")]
     try:
-        for part in [*parts, "data.yaml"]:
+        for part in [*parts, "data.yaml", *files]:
             target = out / part
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
@@ -108,9 +140,10 @@ def install(stage: Path, out: Path, splits: Sequence[str]) -> None:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(target, kept)
                 moves.append((target, kept))
-            os.replace(stage / part, target)
-            moves.append((stage / part, target))
-    except OSError:
+            if (stage / part).exists():
+                os.replace(stage / part, target)
+                moves.append((stage / part, target))
+    except BaseException:  # also when the user interrupts
         for source, target in reversed(moves):
             os.replace(target, source)
         raise

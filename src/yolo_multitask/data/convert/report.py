@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolo_multitask.data.convert.table import count_table
+from yolo_multitask.data.convert.values import shortened
 from yolo_multitask.data.labels import Labels
 
 
@@ -20,6 +21,8 @@ class SplitReport:
         images: Images written.
         background: Images among them without an instance; they may have ignore regions.
         images_missing: Images named in the annotations that are not in the image folder.
+        images_unfit: Images left out: of another shape than annotated (such as turned ones), or of a format that the
+            host does not read.
         images_skipped: Images without a line that were left out because background was not wanted.
         annotations: Annotations read.
         instances: Instances written.
@@ -33,6 +36,7 @@ class SplitReport:
     images: int = 0
     background: int = 0
     images_missing: int = 0
+    images_unfit: int = 0
     images_skipped: int = 0
     annotations: int = 0
     instances: int = 0
@@ -76,6 +80,7 @@ class ConvertReport:
             "images": "images",
             "background": "  without instances",
             "images_missing": "images missing in the folder",
+            "images_unfit": "images of another shape or format left out",
             "images_skipped": "images without any line left out",
             "annotations": "annotations",
             "instances": "instances",
@@ -94,5 +99,4 @@ class ConvertReport:
                 for name, report in self.splits.items():
                     columns[name][reasons[-1]] = getattr(report, group)[reason]
         table = count_table(columns, ("images", "annotations", "instances", *reasons))
-        shown = ", ".join(self.names[:8]) + (f", ... ({len(self.names)})" if len(self.names) > 8 else "")
-        return "\n".join([table, f"classes: {shown}", f"written: {self.yaml}"])
+        return "\n".join([table, f"classes: {shortened(self.names)}", f"written: {self.yaml}"])

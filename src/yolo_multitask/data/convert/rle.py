@@ -83,6 +83,14 @@ def mask_outlines(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
     return [p.astype(np.float64) for p, area in zip(parts, areas, strict=True) if area >= floor]
 
 
+def count_holes(mask: NDArray[np.uint8]) -> int:
+    """Return the number of holes in a mask (H, W), which its outlines do not tell."""
+    import cv2
+
+    tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[1]
+    return 0 if tree is None else int((tree[0, :, 3] >= 0).sum())  # the number of the outline around each
+
+
 def _runs(text: bytes) -> list[int]:
     """Return the runs in compressed COCO text: 5 bits a character, differences to the run before last."""
     runs: list[int] = []

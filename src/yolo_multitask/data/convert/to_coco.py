@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from yolo_multitask.data.convert.images import image_size
 from yolo_multitask.data.convert.table import count_table
+from yolo_multitask.data.convert.values import shortened
 from yolo_multitask.data.convert.yolo_files import LabelledSet, Picture, category_ids, open_set
 from yolo_multitask.data.labels import Instance
 
@@ -42,8 +43,8 @@ class CocoReport:
 
     def __str__(self) -> str:
         """Return a table with one row a count."""
-        shown = ", ".join(self.names[:8]) + (f", ... ({len(self.names)})" if len(self.names) > 8 else "")
-        return f"{count_table({self.split: self.counts})}\nclasses: {shown}\nwritten: {self.file}"
+        table = count_table({self.split: self.counts})
+        return f"{table}\nclasses: {shortened(self.names)}\nwritten: {self.file}"
 
 
 def to_coco(

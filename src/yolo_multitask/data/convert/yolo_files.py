@@ -9,7 +9,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from yolo_multitask.data.config import load_data
-from yolo_multitask.data.convert.output import SPLITS, check_free
+from yolo_multitask.data.convert.output import SPLITS, check_free, without_images, written_splits
+from yolo_multitask.data.convert.values import texts
 from yolo_multitask.data.labels import Labels, LabelSpec, read_labels
 
 _ANY_CLASS = 1_000_000  # more classes than any data set has
@@ -56,7 +57,7 @@ class LabelledSet:
             return {}
         found: dict[str, Picture] = {}
         for key, image in _images(self.data[split], f"{self.where}: {split}"):
-            if key in found:
+            if key in found and found[key].image != image:
                 raise ValueError(
                     f"{self.where}: expected images of {split} that differ in their path without suffix, found "
                     f"{found[key].image} and {image}; rename one of them"
@@ -117,8 +118,7 @@ def split_names(split: str | Sequence[str] | None, *sources: LabelledSet) -> lis
     there = [s for s in SPLITS if any(s in source.splits for source in sources)]
     if split is None:
         return there
-    texts = split.strip("[]").split(",") if isinstance(split, str) else split
-    chosen = [text.strip().strip("'\"") for text in texts]
+    chosen = texts(split, True)
     if not chosen or not set(chosen) <= set(there):
         raise ValueError(f"split: expected one or more of {', '.join(there)}, found {', '.join(chosen) or 'nothing'}")
     return [s for s in SPLITS if s in chosen]
@@ -136,7 +136,7 @@ def check_out(out: Path, splits: Sequence[str], exist_ok: bool, *sources: Labell
                 if Path(path).resolve().is_relative_to(out.resolve()):
                     raise ValueError(f"out={out}: expected another folder, found the images of {source.where} in it")
     check_free(out, splits, exist_ok)
-    others = [s for s in SPLITS if s not in splits and (out / "images" / s).exists()]
+    others = [s for s in written_splits(out) if s not in splits]
     if others:
         raise ValueError(
             f"out={out}: the split {', '.join(others)} of another run is there; write all splits at once, or give "
@@ -224,13 +224,15 @@ def _images(value: str | Sequence[str], where: str) -> Iterator[tuple[str, Path]
         path = Path(item)
         if path.is_dir():
             for file in sorted(path.rglob("*")):
-                if _is_image(file):
-                    yield _key(file.relative_to(path)), file
+                below = file.relative_to(path)
+                if _is_image(file) and not any(part.startswith(".") for part in below.parts):  # as the host
+                    yield _key(below), file
         elif path.is_file():
-            for line in path.read_text(encoding="utf-8-sig").splitlines():
-                if line.strip():
-                    file = path.parent / line.strip()
-                    yield _key(_below_split(file)), file
+            for line in filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())):
+                found = [file for file in (path.parent / line, Path(line).absolute()) if file.is_file()]
+                if not found:
+                    raise FileNotFoundError(f"{where}: expected the images that {path} names, found no {line}")
+                yield _key(_below_split(found[0])), found[0]
         else:
             raise FileNotFoundError(f"{where}: expected images in {path}, found nothing there")
 
@@ -245,8 +247,8 @@ def _below_split(file: Path) -> PurePath:
 
 
 def _key(path: PurePath) -> str:
-    """Return a relative path without suffix, and without folders called images: the host puts labels in their place."""
-    return PurePath(*(p for p in path.parts[:-1] if p != "images"), path.stem).as_posix()
+    """Return a relative path without suffix, and without folders called images."""
+    return without_images(path).with_suffix("").as_posix()
 
 
 def _is_image(file: Path) -> bool:

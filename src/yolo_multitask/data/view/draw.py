@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,25 @@ def draw_tile(tile: Tile, size: int, names: Mapping[int, str] | None = None) -> 
         size: Longer side in pixels; small images are enlarged.
         names: Class names by index; the indices are drawn where None.
     """
+    if tile.twin is not None:
+        return _beside(
+            draw_tile(replace(tile, twin=None), size // 2, names),
+            draw_tile(Tile(tile.twin, None, tile.spec), size // 2),
+        )
     image = _read(tile.image_path, size)
     if image is None:
         return _unreadable(size)
     if tile.labels is not None and len(tile.labels):
         draw_labels(image, tile, names)
     return image
+
+
+def _beside(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return two pictures in one, on grey ground where one is less high."""
+    out = np.full((max(len(left), len(right)), left.shape[1] + right.shape[1], 3), GREY, np.uint8)
+    out[: len(left), : left.shape[1]] = left
+    out[: len(right), left.shape[1] :] = right
+    return out
 
 
 def draw_labels(image: NDArray[np.uint8], tile: Tile, names: Mapping[int, str] | None = None) -> None:

@@ -40,7 +40,7 @@ def skeleton(count: int, names: Sequence[str], coco_limbs: Sequence[Sequence[int
     """
     if len(names) != count:
         names = KEYPOINT_NAMES if count == len(KEYPOINT_NAMES) else ()
-    known = [_side_and_part(name) for name in names]
+    known = [side_and_part(name) for name in names]
     at = {"_".join(filter(None, (side, part))): i for i, (side, part) in enumerate(known)}
     by_name = [(KEYPOINT_NAMES[a - 1], KEYPOINT_NAMES[b - 1]) for a, b in coco_limbs]
     limbs = tuple((at[a], at[b]) for a, b in [*by_name, *_NECK] if a in at and b in at)
@@ -48,8 +48,9 @@ def skeleton(count: int, names: Sequence[str], coco_limbs: Sequence[Sequence[int
     return Skeleton(sides=sides, limbs=limbs)
 
 
-def _side_and_part(name: str) -> tuple[str, str]:
-    """Split ``LeftHip``, ``l_hip`` or ``hip-left`` into ``("left", "hip")``; no side is an empty text."""
-    words = re.findall(r"[a-z]+|[0-9]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
+def side_and_part(name: str) -> tuple[str, str]:
+    """Split ``LeftHip``, ``LHip``, ``lefthip``, ``l_hip`` or ``hip-left`` into ``("left", "hip")``; no side is ''."""
+    spaced = re.sub(r"([a-z](?=[A-Z])|\b[LR](?=[A-Z][a-z]))", r"\1_", name).lower()
+    words = re.findall(r"left|right|[a-z]+|[0-9]+", spaced)
     side = next((_SIDES[word] for word in words if word in _SIDES), "")
     return side, "_".join(word for word in words if word not in _SIDES)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from yolo_multitask.data.check.parts import Part
+from yolo_multitask.data.check.pose import keypoint_names
+from yolo_multitask.data.check.sheet import Sheet
 from yolo_multitask.data.labels import Labels, LabelSpec
 
 
@@ -22,6 +27,8 @@ class Tile:
         caption: Text under the picture.
         highlight: Indices of the instances to draw strongly; the others are then drawn thin. None: all alike.
         kpt_names: Names of the keypoints, from which left, right and limbs are taken; COCO's where there are 17.
+        twin: A picture to show beside this one, without labels.
+        others: Number of instances that are not shown, as the training does not take them.
     """
 
     image_path: Path
@@ -33,6 +40,37 @@ class Tile:
     caption: str = ""
     highlight: tuple[int, ...] = ()
     kpt_names: tuple[str, ...] = ()
+    twin: Path | None = None
+    others: int = 0
+
+
+def make_tile(image: str, part: Part, data: Mapping[str, Any], **fields: Any) -> Tile:
+    """Return the tile of an image of a data set, with the labels that the training takes.
+
+    Args:
+        image: The file.
+        part: The part of a split that it is in.
+        data: As `load_data` returns it.
+        fields: Findings, caption, highlight and twin of the tile.
+    """
+    from ultralytics.data.utils import img2label_paths
+
+    try:
+        sheet = Sheet.read(img2label_paths([image])[0], part)
+    except OSError:
+        return Tile(Path(image), None, part.trained, **fields)
+    labels = sheet.labels
+    posed = labels.cls[labels.has_keypoints].tolist()
+    return Tile(
+        image_path=Path(image),
+        labels=labels,
+        spec=part.trained,
+        classes=tuple(data["names"][cls] for cls in sorted(set(labels.cls.tolist()))),
+        tasks=tasks_of(labels),
+        kpt_names=tuple((posed and keypoint_names(data, posed[0])) or ()),
+        others=sheet.others,
+        **fields,
+    )
 
 
 def tasks_of(labels: Labels) -> tuple[str, ...]:

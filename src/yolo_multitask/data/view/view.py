@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from yolo_multitask.data.check.files import image_files
+from yolo_multitask.data.check.findings import Finding
+from yolo_multitask.data.check.frame import check_frames
+from yolo_multitask.data.check.parts import Part, parts_of
+from yolo_multitask.data.check.run import make_plan
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.convert.output import SPLITS, staged
-from yolo_multitask.data.labels import LabelSpec, read_labels
 from yolo_multitask.data.view.page import write_page
 from yolo_multitask.data.view.sheet import write_sheets
-from yolo_multitask.data.view.tiles import Tile, tasks_of
+from yolo_multitask.data.view.tiles import Tile, make_tile
+from yolo_multitask.tasks import TASKS
 
 PAGE = "index.html"
-TASKS = ("detect", "segment", "pose", "track")
 
 
 @dataclass(kw_only=True)
@@ -34,8 +38,10 @@ class ViewReport:
         images: Images shown.
         of: Images of the split.
         instances: Instances shown, by class name.
+        others: Instances not shown, as they are of classes that the training does not take from their source.
         ignored: Ignore regions shown.
-        problems: Lines of the shown images that do not parse or are repeated, as ``file:line: reason``.
+        problems: Files of the shown images that cannot be read, and lines that do not parse or are repeated, as
+            ``file:line: reason``.
     """
 
     page: Path
@@ -43,6 +49,7 @@ class ViewReport:
     images: int
     of: int
     instances: dict[str, int]
+    others: int
     ignored: int
     problems: list[str]
 
@@ -52,6 +59,7 @@ class ViewReport:
         counts = ", ".join(f"{n} {name}" for name, n in self.instances.items()) or "none"
         lines = [f"{self.images} of {self.of} images", f"instances: {counts}"]
         lines += [f"ignore regions: {self.ignored}"] if self.ignored else []
+        lines += [f"of other classes: {self.others}"] if self.others else []
         lines += [f"not shown: {problem}" for problem in self.problems]
         lines += [f"written: {first}" + (f" to {last.name}" if last != first else ""), f"written: {self.page}"]
         return "\n".join(lines)
@@ -98,14 +106,10 @@ def view(
     _check_arguments(split, {"limit": limit, "columns": columns}, size, seed)
     _check_free(target, exist_ok)
     loaded = load_data(data, split=split)
-    if loaded.get("sources"):
-        raise ValueError(
-            f"data={data}: expected a data set with plain paths, found one that lists sources; view each alone"
-        )
     names: dict[int, str] = loaded["names"]
     wanted = _known(_texts(classes), list(names.values()), "classes"), _known(_texts(tasks), TASKS, "tasks")
-    files = _image_files(loaded, split)
-    tiles, problems = _choose(files, loaded, split, limit, wanted, seed)
+    files = _files(loaded, split)
+    tiles, findings = _choose(files, loaded, limit, wanted, seed)
     if not tiles:
         asked = " and ".join(
             f"{k}={','.join(sorted(v))}" for k, v in zip(("classes", "tasks"), wanted, strict=True) if v
@@ -127,8 +131,9 @@ def view(
         images=len(tiles),
         of=len(files),
         instances=counts,
+        others=sum(t.others for t in tiles),
         ignored=sum(int(t.labels.ignore.sum()) for t in tiles if t.labels is not None),
-        problems=problems,
+        problems=[str(f) for f in findings if f.kind.startswith("line-") or f.kind.endswith("-unreadable")],
     )
 
 
@@ -163,68 +168,43 @@ def _known(values: list[str], known: Sequence[str], what: str) -> set[str]:
     return set(values)
 
 
-def _image_files(loaded: Mapping[str, Any], split: str) -> list[str]:
-    """Return the images of a split in natural order, found as the host finds them for training."""
-    from ultralytics.data.base import BaseDataset
-
-    from yolo_multitask.data.sequences import frames_by_folder
-
-    found = BaseDataset.get_img_files(SimpleNamespace(prefix="", fraction=1.0), loaded[split])
-    return [found[i] for frames in frames_by_folder(found).values() for i in frames]
+def _files(loaded: Mapping[str, Any], split: str) -> list[tuple[str, Part]]:
+    """Return the images of a split, each with its part, part after part in natural order."""
+    return [(file, part) for part in parts_of(loaded, split) for file in image_files(part.paths, part.title)]
 
 
 def _choose(
-    files: list[str], loaded: Mapping[str, Any], split: str, limit: int, wanted: tuple[set[str], set[str]], seed: int
-) -> tuple[list[Tile], list[str]]:
-    """Return up to `limit` tiles of random files in their order, and the problems of their label lines."""
-    from ultralytics.data.utils import img2label_paths
-
-    base = _base(files, loaded[split])
-    chosen: dict[int, tuple[Tile, list[str]]] = {}
+    files: Sequence[tuple[str, Part]],
+    loaded: Mapping[str, Any],
+    limit: int,
+    wanted: tuple[set[str], set[str]],
+    seed: int,
+) -> tuple[list[Tile], list[Finding]]:
+    """Return up to `limit` tiles of random files in their order, and what was found in these."""
+    base = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file, _ in files])
+    chosen: dict[int, Tile] = {}
     for i in np.random.default_rng(seed).permutation(len(files)).tolist():
-        tile, problems = _tile(files[i], img2label_paths([files[i]])[0], base, loaded)
+        file, part = files[i]
+        tile = make_tile(file, part, loaded, caption=os.path.relpath(file, base))
         if all(
             not want or want.intersection(has) for want, has in zip(wanted, (tile.classes, tile.tasks), strict=True)
         ):
-            chosen[i] = tile, problems
+            chosen[i] = tile
         if len(chosen) == limit:
             break
-    shown = [chosen[i] for i in sorted(chosen)]
-    return [tile for tile, _ in shown], [problem for _, problems in shown for problem in problems]
+    shown, findings = [], []
+    for i in sorted(chosen):
+        found = _findings(*files[i], loaded)
+        shown.append(replace(chosen[i], findings=tuple(dict.fromkeys(f.kind for f in found))))
+        findings += found
+    return shown, findings
 
 
-def _base(files: Sequence[str], source: str | Sequence[str]) -> str:
-    """Return the folder that captions leave out: that of the split, or the one of all images of a list file."""
-    roots = [source] if isinstance(source, str) else list(source)
-    if not all(map(os.path.isdir, roots)):
-        roots = [os.path.dirname(file) for file in files]
-    return os.path.commonpath(roots)
+def _findings(file: str, part: Part, loaded: Mapping[str, Any]) -> list[Finding]:
+    """Return what `ymt data check` says about an image alone."""
+    from ultralytics.data.utils import img2label_paths
 
-
-def _tile(file: str, label_file: str, base: str, loaded: Mapping[str, Any]) -> tuple[Tile, list[str]]:
-    """Return the tile of an image, and the problems of its label lines."""
-    spec: LabelSpec = loaded["label_spec"]
-    labels, problems = read_labels(label_file, spec)
-    kinds = {"error": "bad line", "duplicate": "repeated line"}
-    tile = Tile(
-        image_path=Path(file),
-        labels=labels,
-        spec=spec,
-        classes=tuple(loaded["names"][int(c)] for c in np.unique(labels.cls)),
-        tasks=tasks_of(labels),
-        findings=tuple(dict.fromkeys(kinds[p.kind] for p in problems)),
-        caption=os.path.relpath(file, base),
-        highlight=(),
-        kpt_names=_keypoint_names(loaded),
-    )
-    return tile, [str(problem) for problem in problems]
-
-
-def _keypoint_names(loaded: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the keypoints, or none; of several classes with their own, those of the first."""
-    by_class = loaded.get("kpt_names") or {}
-    names = next(iter(by_class.values()), ()) if isinstance(by_class, Mapping) else by_class
-    return tuple(map(str, names))
+    return check_frames(0, [file], img2label_paths([file]), make_plan(loaded, part, images=True)).findings
 
 
 def _counts(tiles: Sequence[Tile], names: Mapping[int, str]) -> dict[str, int]:
@@ -238,7 +218,7 @@ def _counts(tiles: Sequence[Tile], names: Mapping[int, str]) -> dict[str, int]:
 
 def _earlier(out: Path) -> list[Path]:
     """Return the files of a view that are in a folder."""
-    return sorted([*out.glob("sheet-[0-9][0-9]*.png"), *out.glob(PAGE)])
+    return sorted(file for file in out.glob("*") if re.fullmatch(rf"sheet-\d\d+\.png|{re.escape(PAGE)}", file.name))
 
 
 def _check_free(out: Path, exist_ok: bool) -> None:
