@@ -171,7 +171,7 @@ Look for what is wrong or doubtful in a data set; nothing is changed.
   ymt data check data=my-data.yaml split=val images=False
 
 Images that are truncated, lines that do not parse, boxes that disagree with their polygons, left and right swapped,
-identities that jump, pictures in two splits, and 37 kinds more, each with file and line. html= is a page with pictures
+identities that jump, pictures in two splits, and 38 kinds more, each with file and line. html= is a page with pictures
 of them, json= holds all of them. images=False does not open images. Exit code 1 where there are errors.
 Further keys: workers=8 limit=50 (of each kind in the page).
 """,
