@@ -98,11 +98,13 @@ def place_image(source: Path, target: Path, copy: bool) -> None:
 
 
 def data_yaml_text(data: Mapping[str, Any]) -> str:
-    """Return the text of a data YAML with one line a key and the names below each other."""
-    head = {k: v for k, v in data.items() if k != "names"}
+    """Return the text of a data YAML with one line a key and the names below each other, at the end."""
     options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 120}
-    text = yaml.safe_dump(head, default_flow_style=None, **options)
-    return f"{text}{yaml.safe_dump({'names': data['names']}, default_flow_style=False, **options)}"
+    lines = []
+    for key, value in sorted(data.items(), key=lambda item: item[0] == "names"):
+        inline = None if key != "names" and isinstance(value, (list, tuple, dict)) else False  # of what is in it
+        lines.append(yaml.safe_dump({key: value}, default_flow_style=inline, **options))
+    return "".join(lines)
 
 
 @contextmanager
