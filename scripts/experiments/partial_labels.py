@@ -45,6 +45,7 @@ FIRST, SECOND = {"tasks": ["detect", "segment"]}, {"tasks": ["detect", "pose"]}
 def main() -> None:
     """Read the arguments, train what is missing, print the tables."""
     args = parse()
+    args.rect = args.data is None  # rendered pictures are of one shape, so that nothing needs padding
     if args.data is None:
         args.data = args.out / "data" / "data.yaml"
         if not args.data.exists():
@@ -159,6 +160,7 @@ def measure(args: argparse.Namespace, data: Path, name: str, balance: str, seed:
         pretrained = {"pretrained": args.pretrained} if args.pretrained else {}
         settings = {**TRAINING, **common, **pretrained, "data": str(data), "nbs": args.batch, "lr0": args.lr}
         settings |= {"track": False, "balance": balance, "seed": seed, "epochs": epochs, "name": run, "exist_ok": True}
+        settings["rect"] = args.rect
         model.train(**settings)
         trained = MultiTaskYOLO(args.out / run / "weights" / "last.pt")
         quiet = {"plots": False, "workers": 0, "rect": True, "track": False}
