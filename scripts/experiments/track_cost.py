@@ -1,10 +1,14 @@
 """What the other tasks pay for identities: the same training with and without the track branch, over several seeds.
 
-    python scripts/experiments/track_cost.py --out runs/track-cost --seeds 0 1 2
+    python scripts/experiments/track_cost.py --out runs/track-cost --seeds 0 1 2 3
+    python scripts/experiments/track_cost.py --out runs/track-cost --seeds 0 1 2 3 --share 0
 
 Renders one synthetic world, trains the network of `ymt demo` on it from scratch, with `track=True` and `track=False` in
 turn for each seed, and prints box, mask and keypoint AP on sequences that are not trained on, with the differences and
 their spread. Finished trainings are kept in the output folder and not repeated.
+
+The identity loss itself has no influence on the other tasks. What can differ is which images share a batch, and chance.
+`--share 0` is the control: with the branch, but without pairs of views in a batch, so that what differs is chance alone.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import numpy as np
 from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.data.synthetic import write_dataset
 from yolo_multitask.demo import TRAINING, rate_schedule
+from yolo_multitask.engine import trainer
 
 COLUMNS = {"Box": "metrics/mAP50-95(B)", "Mask": "metrics/mAP50-95(M)", "Pose": "metrics/mAP50-95(P)"}
 
@@ -26,6 +31,7 @@ COLUMNS = {"Box": "metrics/mAP50-95(B)", "Mask": "metrics/mAP50-95(M)", "Pose": 
 def main() -> None:
     """Read the arguments, train what is missing, print the table."""
     args = parse()
+    trainer.PAIR_SHARE = args.share
     args.out /= f"{args.sequences}x{args.val_sequences}-{args.imgsz}px-{args.epochs}"  # other arguments, other results
     data = args.out / "data" / "data.yaml"
     if not data.exists():
@@ -47,12 +53,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--val-sequences", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--imgsz", type=int, default=128)
+    parser.add_argument("--share", type=float, default=trainer.PAIR_SHARE, help="of a batch that is pairs of views")
     return parser.parse_args()
 
 
 def measure(args: argparse.Namespace, data: Path, seed: int, track: bool) -> list[float]:
     """Return box, mask and keypoint AP of one training, in 0..1."""
-    name = f"{'with' if track else 'without'}-{seed}"
+    name = f"{'with' if track else 'without'}-{seed}" + (f"-share-{args.share:g}" if track else "")
     done = args.out / f"{name}.json"
     if not done.exists():
         model = MultiTaskYOLO("demo-multitask.yaml")
