@@ -7,8 +7,8 @@ Renders one synthetic world, trains the network of `ymt demo` on it from scratch
 turn for each seed, and prints box, mask and keypoint AP on sequences that are not trained on, with the differences and
 their spread. Finished trainings are kept in the output folder and not repeated.
 
-The identity loss itself has no influence on the other tasks. What can differ is which images share a batch, and chance.
-`--share 0` is the control: with the branch, but without pairs of views in a batch, so that what differs is chance alone.
+The identity loss itself has no influence on the other tasks. What can differ is which images share a batch, and
+chance. `--share 0` is the control: with the branch, but without pairs of views in a batch, so that only chance differs.
 """
 
 from __future__ import annotations
