@@ -1,21 +1,22 @@
-r"""What partial labels cost: the same images and steps with all labels, with halves of them, and with one half alone.
+r"""What partial labels cost: the same images with all labels, with halves of them, and with one half alone.
 
     python scripts/experiments/partial_labels.py --out runs/partial-tasks --questions tasks balance --epochs 48
     python scripts/experiments/partial_labels.py --out runs/partial-classes --questions classes --balls 2 --epochs 24
-    python scripts/experiments/partial_labels.py --out runs/partial-coco --data coco/data.yaml \
-        --model yolov8n-multitask.yaml --pretrained yolov8n-seg.pt --imgsz 320 --epochs 10 --lr 0.0002
+    python scripts/experiments/partial_labels.py --out runs/partial-coco --questions tasks balance \
+        --data persons/data.yaml --model yolov8n-multitask.yaml --pretrained yolov8n-pose.pt yolov8n-seg.pt \
+        --imgsz 320 --epochs 6 --lr 0.0001
 
 The questions:
 
 - tasks: polygons on one half of the images and keypoints on the other, beside all labels and beside each half alone.
 - classes: each half of the images labels every other class, beside all labels and beside the same files taken as if
   they were complete, so that what is missing is background.
+- balance: `balance=uncertainty` beside the fixed gains, on all labels and on half of the tasks each.
 
-And `balance=uncertainty` beside the fixed gains, on all labels and on the halves. Without `--data` a synthetic world
-with two classes is rendered, 512 frames of 128 scenes. A half is the first or the last half of the images by name, so
-that no scene is in both. Every variant takes as many steps; one half alone also half as many, so
-that it sees each of its labels as often as both halves together do. Finished trainings are kept in the output folder and not
-repeated.
+Without `--data` a synthetic world is rendered, 512 frames of 128 scenes. A half is the first or the last half of the
+images by name, so that no scene is in both. Every variant takes as many steps; one half alone also half as many, where
+it sees each of its labels as often as both halves together do. Finished trainings are kept in the output folder and
+not repeated.
 """
 
 from __future__ import annotations
