@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "next": None,  # whether `track` predicts the box in the next frame; None: as the model YAML says
     "pair_gap": 10,  # largest distance in frames of the two frames of a sequence that are seen in one step
     "similarity": "box",  # by which validation matches tracks to the truth: box, mask or oks
+    "lazy": "auto",  # whether prediction computes the branches at detections alone: True, False, or auto (on a CPU)
     "balance": "fixed",  # of the tasks' losses: by their gains alone, or by weights that are learned: uncertainty
     "teachers": None,  # checkpoints to distil from: each branch also learns from the first that has it
     "distill": 1.0,  # gain of the distillation loss
@@ -41,6 +42,7 @@ USER_KEYS = (
     "next",
     "pair_gap",
     "similarity",
+    "lazy",
     "balance",
     "teachers",
     "distill",
@@ -124,6 +126,11 @@ def normalise(overrides: Mapping[str, Any] | None, *, typed: bool = True) -> dic
         raise ValueError(f"'next' must be True or False (predict the box in the next frame), got {out['next']!r}.")
     if out.get("similarity", "box") not in ("box", "mask", "oks"):
         raise ValueError(f"'similarity' must be box, mask or oks, got {out['similarity']!r}.")
+    if out.get("lazy", "auto") not in (True, False, "auto"):
+        raise ValueError(
+            "'lazy' must be True, False or auto (branches are computed at detections alone: always, never, on a CPU), "
+            f"got {out['lazy']!r}."
+        )
     if out.get("balance", "fixed") not in ("fixed", "uncertainty"):
         raise ValueError(
             f"'balance' must be fixed or uncertainty (learned weights of the tasks), got {out['balance']!r}."

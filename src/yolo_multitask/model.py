@@ -43,6 +43,8 @@ class MultiTaskYOLO(YOLO):
         ('multitask', ('detect', 'segment', 'pose', 'track'))
     """
 
+    overrides: dict[str, Any]  # the host's arguments of this object
+
     def __init__(self, model: Any = DEFAULT_MODEL, task: str | None = None, verbose: bool = False) -> None:
         """Build from a model YAML or load a checkpoint or exported file.
 
@@ -177,8 +179,9 @@ class MultiTaskYOLO(YOLO):
         kwargs = self._arguments(kwargs)
         if self.task == host.TASK:
             # the host checks the arguments of a predictor that it reuses against `overrides`
-            self.overrides.setdefault("switches", {})
-            kwargs = {"switches": {}, **{k: v for k, v in kwargs.items() if k == "switches" or k not in DEFAULTS}}
+            own = {"switches": {}, "lazy": DEFAULTS["lazy"]}
+            self.overrides = {**own, **self.overrides}
+            kwargs = {**own, **{k: v for k, v in kwargs.items() if k in own or k not in DEFAULTS}}
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
     def track(self, source: Any = None, stream: bool = False, persist: bool = False, **kwargs: Any) -> Any:

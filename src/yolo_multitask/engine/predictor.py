@@ -12,8 +12,10 @@ import torch
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, ops
 
-from yolo_multitask.args import full_cfg, normalise, select_tasks
-from yolo_multitask.engine.heads import activate, model_tasks
+from yolo_multitask.args import full_cfg, normalise, own_cfg, select_tasks
+from yolo_multitask.engine.heads import activate, find_head, model_tasks
+from yolo_multitask.engine.lazy import Detected, detect
+from yolo_multitask.engine.masks import assemble
 from yolo_multitask.engine.results import Results
 from yolo_multitask.tasks import TASK, RowLayout
 
@@ -54,11 +56,48 @@ class MultiTaskPredictor(DetectionPredictor):
         self.tasks = select_tasks(switches, model_tasks(self.model), f"model '{self.args.model}'")
         self.layout = activate(self.model, self.tasks)
 
+    def inference(self, im: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Run the network; lazily where that is cheaper, with its NMS in it, see `engine.lazy`.
+
+        Args:
+            im: Network input (B, C, h, w).
+            *args: The host's.
+            **kwargs: The host's.
+
+        Returns:
+            What the model gives, or `Detected`.
+        """
+        head = find_head(self.model)
+        if head is None or not self._is_lazy():
+            return super().inference(im, *args, **kwargs)
+        head.lazy = True
+        try:
+            scores, maps = super().inference(im, *args, **kwargs)
+        finally:
+            head.lazy = False
+        return detect(
+            head,
+            scores,
+            maps,
+            conf=self.args.conf,
+            iou_thres=self.args.iou,
+            classes=self.args.classes,
+            agnostic=self.args.agnostic_nms,
+            max_det=self.args.max_det,
+        )
+
+    def _is_lazy(self) -> bool:
+        """Return whether to run lazily: never where the host needs all outputs or collects features at the NMS."""
+        whole = self.args.augment or self.args.embed or self.args.visualize or hasattr(self, "_hook")
+        lazy = own_cfg(self.args)["lazy"]
+        return not whole and (self.device.type == "cpu" if lazy == "auto" else lazy)
+
     def postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
         """Turn the model's output into results; one NMS for all tasks.
 
         Args:
-            preds: `[y, raw]`, or `[(y, proto), raw]` with masks; `y` or `[y, proto]` from an exported file.
+            preds: `Detected`; or `[y, raw]`, or `[(y, proto), raw]` with masks; `y` or `[y, proto]` from an exported
+                file.
             img: Network input (B, C, h, w).
             orig_imgs: The images (H, W, C), or the tensor (B, C, H, W) that the user passed.
             **kwargs: `iou` overrides the NMS threshold, as in the host.
@@ -66,6 +105,10 @@ class MultiTaskPredictor(DetectionPredictor):
         Returns:
             One result per image, in original pixels.
         """
+        if isinstance(preds, Detected):
+            if not isinstance(orig_imgs, list):
+                orig_imgs = ops.convert_torch2numpy_batch(orig_imgs)[..., ::-1]
+            return self.construct_results(preds.rows, img, orig_imgs, preds.proto)
         if self.layout.nm:
             kwargs["protos"] = preds[0][1] if isinstance(preds[0], tuple) else preds[1]
         rows = preds[0] if isinstance(preds, (list, tuple)) else preds
@@ -108,7 +151,7 @@ class MultiTaskPredictor(DetectionPredictor):
             if self.args.retina_masks:
                 masks = ops.process_mask_native(proto, pred[:, layout.mask], boxes[:, :4], orig_img.shape[:2])
             else:
-                masks = ops.process_mask(proto, pred[:, layout.mask], pred[:, :4], shape, upsample=True)
+                masks = assemble(proto, pred[:, layout.mask], pred[:, :4], tuple(shape))
         if layout.nk and "pose" in self.tasks:
             points = pred[:, layout.kpt].reshape(len(pred), *self.model.kpt_shape).clone()
             keypoints = self._hide_absent(ops.scale_coords(shape, points, orig_img.shape), boxes[:, 5])

@@ -19,6 +19,7 @@ from yolo_multitask import host
 from yolo_multitask.args import check_tasks
 from yolo_multitask.configs import config_names, resolve_yaml
 from yolo_multitask.data.spec import check_kpt_shape
+from yolo_multitask.nn.branches import SegmentBranch
 from yolo_multitask.nn.heads.multitask import MultiTask
 from yolo_multitask.nn.transfer import TransferReport, count_parts, load_branches
 from yolo_multitask.tasks import BRANCH_TASKS
@@ -150,6 +151,14 @@ class MultiTaskModel(DetectionModel):
         if verbose:
             LOGGER.info(f"Loaded into {self._describe()}:\n{report}")
         return report
+
+    def fuse(self, *args: Any, **kwargs: Any) -> MultiTaskModel:
+        """Fuse for inference as the host does, and the prototypes too; see the host for the arguments."""
+        super().fuse(*args, **kwargs)
+        branch = self.head.branches["segment"] if "segment" in self.tasks else None
+        if isinstance(branch, SegmentBranch):
+            branch.fuse()
+        return self
 
     def _describe(self) -> str:
         return str(self.yaml.get("yaml_file") or type(self).__name__)

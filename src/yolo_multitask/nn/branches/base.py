@@ -13,6 +13,8 @@ from torch import nn
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.head import Detect
 
+from yolo_multitask.nn.sites import Sites
+
 
 class Branch(nn.Module):
     """Layers that predict values per anchor for one task.
@@ -39,13 +41,23 @@ class Branch(nn.Module):
         """
         raise NotImplementedError
 
+    def at(self, sites: Sites, boxes: torch.Tensor, taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
+        """Return what `decode` reads of the raw outputs at a few anchors alone, as those of one image with N anchors.
+
+        Args:
+            sites: The anchors.
+            boxes: Their decoded boxes, cx cy w h in input pixels, (1, 4, N).
+            taps: See `forward`.
+        """
+        raise NotImplementedError
+
     def decode(
         self, raw: dict[str, torch.Tensor], boxes: torch.Tensor, anchors: torch.Tensor, strides: torch.Tensor
     ) -> torch.Tensor:
         """Return the decoded columns, (B, columns, A).
 
         Args:
-            raw: Raw outputs of the head.
+            raw: Raw outputs of the head, or of `at`.
             boxes: Decoded boxes of the same anchors, cx cy w h in input pixels, (B, 4, A).
             anchors: Anchor points in grid units, (2, A).
             strides: Pixels per grid unit, (1, A).

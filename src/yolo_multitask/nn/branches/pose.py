@@ -8,6 +8,7 @@ import torch
 from ultralytics.nn.modules.head import Pose
 
 from yolo_multitask.nn.branches.base import ConvBranch
+from yolo_multitask.nn.sites import Sites
 
 
 class PoseBranch(ConvBranch):
@@ -32,6 +33,10 @@ class PoseBranch(ConvBranch):
     def forward(self, feats: list[torch.Tensor], taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
         """Return `kpts`."""
         return {"kpts": self.rows(feats)}
+
+    def at(self, sites: Sites, boxes: torch.Tensor, taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
+        """Return `kpts` (1, K * D, N); see `Branch.at`."""
+        return {"kpts": sites.run(self.convs)}
 
     def decode(
         self, raw: dict[str, torch.Tensor], boxes: torch.Tensor, anchors: torch.Tensor, strides: torch.Tensor

@@ -10,6 +10,8 @@ from ultralytics.nn.modules.block import Proto
 from ultralytics.nn.modules.head import Segment
 
 from yolo_multitask.nn.branches.base import ConvBranch
+from yolo_multitask.nn.proto import FusedProto
+from yolo_multitask.nn.sites import Sites
 
 
 class SegmentBranch(ConvBranch):
@@ -34,6 +36,27 @@ class SegmentBranch(ConvBranch):
     def forward(self, feats: list[torch.Tensor], taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
         """Return `mask_coefficient` and `proto`."""
         return {"mask_coefficient": self.rows(feats), "proto": self.proto(feats[0])}
+
+    def at(self, sites: Sites, boxes: torch.Tensor, taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
+        """Return `mask_coefficient` (1, nm, N); see `Branch.at`. The prototypes are those of `prototypes`."""
+        return {"mask_coefficient": sites.run(self.convs)}
+
+    def prototypes(self, feat: torch.Tensor, boxes_N4: torch.Tensor, image_N: torch.Tensor) -> torch.Tensor:
+        """Return the prototypes (B, nm, H/4, W/4) where boxes are; elsewhere they may be zero.
+
+        Args:
+            feat: Feature map of the first level, (B, C, H/8, W/8).
+            boxes_N4: x1 y1 x2 y2 in its cells.
+            image_N: Image of each box.
+        """
+        if isinstance(self.proto, FusedProto):
+            return self.proto.inside(feat, boxes_N4, image_N)
+        return self.proto(feat)  # type: ignore[no-any-return]
+
+    def fuse(self) -> None:
+        """Make the prototypes cheaper, for inference alone; to be called when convolutions are fused with BatchNorm."""
+        if not isinstance(self.proto, FusedProto):
+            self.proto = FusedProto(self.proto)
 
     def decode(
         self, raw: dict[str, torch.Tensor], boxes: torch.Tensor, anchors: torch.Tensor, strides: torch.Tensor

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from yolo_multitask.nn.branches.base import Branch, level_convs, run_levels
+from yolo_multitask.nn.sites import Sites
 
 ROWS, COLUMNS = 6, 3  # points in a box
 WIDTH = 32  # channels at a point
@@ -68,6 +69,18 @@ class TrackBranch(Branch):
         }
         return raw | ({"next": run_levels(self.motion, feats)} if self.next_box else {})
 
+    def at(self, sites: Sites, boxes: torch.Tensor, taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
+        """Return `samples`, what `sample` finds in the boxes, (1, N, WIDTH, P), and `next`; see `Branch.at`.
+
+        The points are read before the 1x1 convolution, which gives the same, as both steps are linear.
+        """
+        shares_N4 = boxes[0].T / input_size(sites.feats, sites.strides_of_levels)
+        padded, place_N = pad_by_image(shares_N4, sites.image_N, len(taps[0]))
+        points = [read_points(x, padded)[sites.image_N, place_N] for x in taps]
+        weights = [conv.weight[:, :, 0] for conv in self.reduce]  # type: ignore[index, union-attr]
+        samples = F.conv1d(torch.cat(points, 1), torch.cat(weights, 1))  # type: ignore[arg-type]
+        return {"samples": samples[None]} | ({"next": sites.run(self.motion)} if self.next_box else {})
+
     def sample(self, appearance: Sequence[torch.Tensor], boxes_BN4: torch.Tensor) -> torch.Tensor:
         """Return the appearance at the points of boxes, (B, N, WIDTH, P).
 
@@ -75,17 +88,12 @@ class TrackBranch(Branch):
             appearance: Maps, (B, WIDTH, H, W) each; they all cover the network's input.
             boxes_BN4: Boxes of each image, cx cy w h as shares of the input's sides.
         """
-        across = (torch.arange(COLUMNS, device=boxes_BN4.device) + 0.5) / COLUMNS - 0.5
-        down = (torch.arange(ROWS, device=boxes_BN4.device) + 0.5) / ROWS - 0.5
-        offsets_P2 = torch.stack((across.repeat(ROWS), down.repeat_interleave(COLUMNS)), 1).to(boxes_BN4.dtype)
-        points_BNP2 = boxes_BN4[:, :, None, :2] + offsets_P2 * boxes_BN4[:, :, None, 2:]
-        grid = points_BNP2 * 2 - 1
         total: torch.Tensor | None = None
         for x in appearance:  # one at a time: for all anchors of a large picture each is tens of megabytes
-            here = F.grid_sample(x, grid.to(x.dtype), padding_mode="border", align_corners=False)
+            here = read_points(x, boxes_BN4)
             total = here if total is None else total + here
         assert total is not None
-        return total.permute(0, 2, 1, 3)
+        return total
 
     def describe(self, samples_NCP: torch.Tensor) -> torch.Tensor:
         """Return the L2-normalised embeddings (N, E) of boxes from what `sample` found in each, (N, WIDTH, P)."""
@@ -102,20 +110,17 @@ class TrackBranch(Branch):
             boxes_N4: cx cy w h as shares of the input's sides.
             image_N: Image of each box.
         """
-        order = image_N.argsort(stable=True)
-        counts = image_N.bincount(minlength=len(appearance[0]))
-        place_N = torch.empty_like(image_N)
-        place_N[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[image_N[order]]
-        padded = boxes_N4.new_zeros(len(counts), int(counts.max()), BOX)
-        padded[image_N, place_N] = boxes_N4
+        padded, place_N = pad_by_image(boxes_N4, image_N, len(appearance[0]))
         return self.describe(self.sample(appearance, padded)[image_N, place_N])
 
     def decode(
         self, raw: dict[str, torch.Tensor], boxes: torch.Tensor, anchors: torch.Tensor, strides: torch.Tensor
     ) -> torch.Tensor:
         """Return L2-normalised embeddings, and next boxes as x1 y1 x2 y2 in input pixels, (B, E [+ 4], A)."""
-        shares_BA4 = boxes.transpose(1, 2) / input_size(raw["feats"], strides)
-        samples = self.sample(raw["appearance"], shares_BA4)  # type: ignore[arg-type]
+        samples = raw.get("samples")
+        if samples is None:
+            shares_BA4 = boxes.transpose(1, 2) / input_size(raw["feats"], strides[0])
+            samples = self.sample(raw["appearance"], shares_BA4)  # type: ignore[arg-type]
         embed = self.describe(samples.flatten(0, 1)).unflatten(0, samples.shape[:2]).transpose(1, 2)
         if not self.next_box:
             return embed
@@ -125,7 +130,44 @@ class TrackBranch(Branch):
         return torch.cat((embed, centre - half, centre + half), 1)
 
 
+def read_points(x: torch.Tensor, boxes_BN4: torch.Tensor) -> torch.Tensor:
+    """Return the values of maps at the points of boxes, (B, N, C, P).
+
+    Args:
+        x: Maps that cover the network's input, (B, C, H, W).
+        boxes_BN4: Boxes of each image, cx cy w h as shares of the input's sides.
+    """
+    across = (torch.arange(COLUMNS, device=boxes_BN4.device) + 0.5) / COLUMNS - 0.5
+    down = (torch.arange(ROWS, device=boxes_BN4.device) + 0.5) / ROWS - 0.5
+    offsets_P2 = torch.stack((across.repeat(ROWS), down.repeat_interleave(COLUMNS)), 1).to(boxes_BN4.dtype)
+    points_BNP2 = boxes_BN4[:, :, None, :2] + offsets_P2 * boxes_BN4[:, :, None, 2:]
+    grid = (points_BNP2 * 2 - 1).to(x.dtype)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False).permute(0, 2, 1, 3)
+
+
+def pad_by_image(boxes_N4: torch.Tensor, image_N: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return boxes that are spread over a batch image by image, (B, most, 4), zero where there are fewer; and places.
+
+    Args:
+        boxes_N4: The boxes.
+        image_N: Image of each.
+        batch: Number of images.
+    """
+    order = image_N.argsort(stable=True)
+    counts = image_N.bincount(minlength=batch)
+    place_N = torch.empty_like(image_N)
+    place_N[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[image_N[order]]
+    padded = boxes_N4.new_zeros(batch, int(counts.max()), BOX)
+    padded[image_N, place_N] = boxes_N4
+    return padded, place_N
+
+
 def input_size(feats: Sequence[torch.Tensor], strides: torch.Tensor) -> torch.Tensor:
-    """Return the network's input width, height, width, height in pixels, (4,), from its first level's map."""
+    """Return the network's input width, height, width, height in pixels, (4,).
+
+    Args:
+        feats: Feature maps of all levels.
+        strides: Pixels per cell, of the first level first.
+    """
     height, width = feats[0].shape[2:]
-    return torch.tensor([width, height, width, height], device=strides.device, dtype=strides.dtype) * strides[0, 0]
+    return torch.tensor([width, height, width, height], device=strides.device, dtype=strides.dtype) * strides[0]

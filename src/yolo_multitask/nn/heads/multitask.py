@@ -5,7 +5,7 @@ Shape suffixes: B batch, C channels, H W map, A anchors of all levels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from yolo_multitask import host
 from yolo_multitask.args import check_tasks
 from yolo_multitask.data.spec import check_kpt_shape
 from yolo_multitask.nn.branches import Branch, PoseBranch, SegmentBranch, TrackBranch
+from yolo_multitask.nn.sites import Sites
 from yolo_multitask.tasks import BRANCH_TASKS, RowLayout
 
 ROW_ORDER = ("pose", "segment", "track")  # of the branches' columns in a row, see `RowLayout`
@@ -30,7 +31,11 @@ class MultiTask(Detect):
     Attributes:
         branches: The branches by task name.
         active: Tasks computed at inference, a subset of `tasks`. Training always computes all.
+        lazy: Whether a forward pass at inference stops at the class scores. Boxes are then computed by `boxes_at` where
+            a score is high enough, and everything else by `rows_at` where a box was kept.
     """
+
+    lazy = False
 
     def __init__(
         self,
@@ -106,9 +111,13 @@ class MultiTask(Detect):
             In training, the raw outputs by name: `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A), `feats` and those
             of the branches. At inference `(y, raw)`, or `((y, proto), raw)` where masks are active, with `y`
             (B, 4 + nc + extra, A): boxes as cx cy w h in input pixels, class probabilities, then the decoded columns of
-            `layout`. In export mode the first element alone.
+            `layout`. In export mode the first element alone. If `lazy`, `(scores, maps)` with class probabilities
+            (B, nc, A) and `maps` as `boxes_at` and `rows_at` take them.
         """
         feats, taps = x[: self.nl], x[self.nl :] or x
+        if self.lazy and not self.training:
+            scores = [conv(f).flatten(2) for conv, f in zip(self.cv3, feats, strict=True)]
+            return torch.cat(scores, 2).sigmoid(), {"feats": feats, "taps": taps}
         raw = self.forward_head(feats, **self.one2many)
         running = self.running
         for branch in running.values():
@@ -120,3 +129,50 @@ class MultiTask(Detect):
         y = torch.cat([y, *(b.decode(raw, boxes, self.anchors, self.strides) for b in running.values())], 1)
         out = (y, raw["proto"]) if "proto" in raw else y
         return out if self.export else (out, raw)
+
+    def boxes_at(self, maps: Mapping[str, Any], image_N: torch.Tensor, anchor_N: torch.Tensor) -> torch.Tensor:
+        """Return the boxes at a few anchors, (4, N), cx cy w h in input pixels.
+
+        Args:
+            maps: From `forward`.
+            image_N: Image of each anchor, int64.
+            anchor_N: Index of each anchor over all levels, int64.
+        """
+        sites = Sites(maps["feats"], self.stride, image_N, anchor_N)
+        if not len(sites):
+            return self.stride.new_empty(4, 0)
+        return (self.decode_bboxes(self.dfl(sites.run(self.cv2)), sites.anchors[None]) * sites.strides)[0]
+
+    def rows_at(
+        self, maps: Mapping[str, Any], boxes_4N: torch.Tensor, image_N: torch.Tensor, anchor_N: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the decoded columns of the active branches at a few anchors, (N, extra), as `layout` says.
+
+        Args:
+            maps: From `forward`.
+            boxes_4N: Boxes of the anchors from `boxes_at`.
+            image_N: Image of each anchor, int64.
+            anchor_N: Index of each anchor over all levels, int64.
+        """
+        if not len(anchor_N):
+            return boxes_4N.new_empty(0, self.layout.extra)
+        sites, boxes = Sites(maps["feats"], self.stride, image_N, anchor_N), boxes_4N[None]
+        columns = [
+            branch.decode(branch.at(sites, boxes, maps["taps"]), boxes, sites.anchors, sites.strides)
+            for branch in self.running.values()
+        ]
+        return torch.cat(columns, 1)[0].T if columns else boxes_4N.new_empty(len(anchor_N), 0)
+
+    def prototypes(self, maps: Mapping[str, Any], boxes_N4: torch.Tensor, image_N: torch.Tensor) -> torch.Tensor | None:
+        """Return the mask prototypes (B, nm, H/4, W/4) where boxes are, elsewhere maybe zero; None without masks.
+
+        Args:
+            maps: From `forward`.
+            boxes_N4: x1 y1 x2 y2 in input pixels.
+            image_N: Image of each box, int64.
+        """
+        branch = self.running.get("segment")
+        if branch is None:
+            return None
+        assert isinstance(branch, SegmentBranch)
+        return branch.prototypes(maps["feats"][0], boxes_N4 / self.stride[0], image_N)

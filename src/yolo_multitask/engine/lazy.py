@@ -1,0 +1,54 @@
+"""Detection in the order that costs least: scores, boxes where one is high enough, NMS, the rest where a box is kept.
+
+N detections of an image, A anchors of all levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from ultralytics.utils import nms
+
+from yolo_multitask.nn.heads import MultiTask
+
+
+class Detected(NamedTuple):
+    """What is detected in a batch.
+
+    Attributes:
+        rows: Of each image what the NMS keeps, (N, 6 + extra), as `RowLayout` says.
+        proto: Prototypes (B, nm, h/4, w/4) in and around the boxes, elsewhere maybe zero; None without masks.
+    """
+
+    rows: list[torch.Tensor]
+    proto: torch.Tensor | None
+
+
+def detect(head: MultiTask, scores: torch.Tensor, maps: Mapping[str, Any], *, conf: float, **settings: Any) -> Detected:
+    """Detect in the outputs of a lazy forward pass.
+
+    Args:
+        head: A head whose last forward pass was lazy.
+        scores: What it gave, class probabilities (B, nc, A).
+        maps: The same.
+        conf: Lowest class probability of a detection.
+        **settings: Further arguments of the host's NMS.
+    """
+    image_N, anchor_N = (scores.amax(1) > conf).nonzero(as_tuple=True)
+    boxes_4N = head.boxes_at(maps, image_N, anchor_N)
+    found, kept = [], []
+    for i, own in enumerate(scores):
+        mine = (image_N == i).nonzero().flatten()
+        candidates = torch.cat((boxes_4N[:, mine], own[:, anchor_N[mine]]))
+        (rows,), (places,) = nms.non_max_suppression(
+            candidates[None], conf, nc=scores.shape[1], return_idxs=True, **settings
+        )
+        found.append(rows)
+        kept.append(mine[places.flatten().long()])
+    chosen = torch.cat(kept)
+    rows, image_N = torch.cat(found), image_N[chosen]
+    extra = head.rows_at(maps, boxes_4N[:, chosen], image_N, anchor_N[chosen])
+    proto = head.prototypes(maps, rows[:, :4], image_N)
+    return Detected(list(torch.cat((rows, extra), 1).split([len(k) for k in kept])), proto)

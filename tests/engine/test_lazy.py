@@ -1,0 +1,175 @@
+"""Lazy prediction gives what dense prediction gives, for every output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.models import randomise, tiny_model
+from ultralytics.utils import nms, ops
+
+from yolo_multitask import MultiTaskYOLO
+from yolo_multitask.engine.lazy import detect
+from yolo_multitask.engine.masks import assemble
+from yolo_multitask.engine.predictor import MultiTaskPredictor
+from yolo_multitask.nn import proto, sites
+from yolo_multitask.nn.network import MultiTaskModel
+
+FAMILIES = ("yolov8n", "yolo11n")
+FIELDS = ("boxes", "masks", "keypoints", "embeddings", "next_boxes")
+
+
+def build(family: str, fused: bool, **kwargs: Any) -> MultiTaskModel:
+    """Return a small random model with every output."""
+    model = tiny_model(family, **{"nc": 3, "kpt_shape": (5, 3), **kwargs})
+    randomise(model)
+    model.eval()
+    return model.fuse(verbose=False) if fused else model
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[tuple[str, bool], MultiTaskModel]:
+    """Return a model of each family, fused and not."""
+    return {(family, fused): build(family, fused) for family in FAMILIES for fused in (False, True)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    family=st.sampled_from(FAMILIES),
+    fused=st.booleans(),
+    batch=st.sampled_from([1, 4]),
+    cells=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    count=st.integers(0, 300),
+    dense=st.booleans(),
+    agnostic=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+def test_lazy_equals_dense(
+    models: dict[tuple[str, bool], MultiTaskModel],
+    family: str,
+    fused: bool,
+    batch: int,
+    cells: tuple[int, int],
+    count: int,
+    dense: bool,
+    agnostic: bool,
+    seed: int,
+) -> None:
+    model = models[family, fused]
+    head = model.head
+    x = torch.rand(batch, 3, *(32 * c for c in cells), generator=torch.Generator().manual_seed(seed))
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        if not dense:
+            patch.setattr(sites, "DENSE_SHARE", 2.0)
+            patch.setattr(proto, "DENSE_TILES", 2.0)
+        (y, protos), _ = model(x)
+        best = y[:, 4:7].amax(1).flatten().sort(descending=True).values
+        # between two scores, so that rounding moves none of them across; as many detections as are asked for, or all
+        conf = float(best[: min(count, len(best) - 1) + 1][-2:].mean()) if count else 1.0
+        given = {"iou_thres": 0.7, "agnostic": agnostic, "max_det": max(count, 1)}
+        expected = nms.non_max_suppression(y, conf, nc=3, **given)
+        head.lazy = True
+        try:
+            found = detect(head, *model(x), conf=conf, **given)
+        finally:
+            head.lazy = False
+    scale = torch.ones(y.shape[1] + 2 - 3)
+    scale[:4] = max(x.shape[2:])
+    scale[head.layout.kpt] = scale[head.layout.next] = max(x.shape[2:])
+    scale[head.layout.mask] = float(y[:, 7:].abs().amax())
+    for image, (rows, wanted) in enumerate(zip(found.rows, expected, strict=True)):
+        assert rows.shape == wanted.shape
+        torch.testing.assert_close(rows / scale, wanted / scale, rtol=1e-5, atol=1e-5)
+        shape = tuple(x.shape[2:])
+        given_masks = (wanted[:, head.layout.mask], wanted[:, :4], shape)
+        full = ops.process_mask(protos[image], *given_masks, upsample=True)
+        tiled = ops.process_mask(found.proto[image], *given_masks, upsample=True)
+        assert torch.equal(full, tiled) or (full != tiled).float().mean() < 1e-5  # a pixel at the threshold
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cells=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    count=st.integers(0, 30),
+    seed=st.integers(0, 10**6),
+)
+def test_masks_are_those_of_the_host(cells: tuple[int, int], count: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    height, width = shape = (cells[0] * 32, cells[1] * 32)
+    protos = torch.randn(8, height // 4, width // 4, generator=generator)
+    corner = (torch.rand(count, 2, generator=generator) * 1.4 - 0.2) * torch.tensor([width, height])
+    boxes = torch.cat((corner, corner + torch.rand(count, 2, generator=generator) * 80), 1)
+    boxes[::3] = boxes[::3].round()
+    coefficients = torch.randn(count, 8, generator=generator)
+    expected = ops.process_mask(protos, coefficients, boxes, shape, upsample=True)
+    found = assemble(protos, coefficients, boxes, shape)
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert (found != expected).sum() <= 1e-5 * expected.numel()  # a pixel at the threshold
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    """Return images of different shapes."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, shape, dtype=np.uint8) for shape in ((150, 290, 3), (280, 160, 3))]
+
+
+BASE = {"imgsz": 256, "conf": 0.3, "iou": 0.7, "max_det": 40, "save": False, "verbose": False, "device": "cpu"}
+
+
+@pytest.mark.parametrize("retina", [False, True])
+@pytest.mark.parametrize("switches", [{}, {"segment": False}, {"pose": False, "track": False}])
+def test_results_are_the_same(images: list[np.ndarray], switches: dict[str, bool], retina: bool) -> None:
+    model = build("yolov8n", fused=False)
+    both = [
+        MultiTaskPredictor(overrides={**BASE, **switches, "retina_masks": retina, "lazy": lazy})(images, model=model)
+        for lazy in (False, True)
+    ]
+    for dense, lazy in zip(*both, strict=True):
+        assert len(lazy) == len(dense) > 0
+        for field in FIELDS:
+            expected, found = getattr(dense, field), getattr(lazy, field)
+            assert (expected is None) == (found is None)
+            if expected is not None:
+                torch.testing.assert_close(found.data.float(), expected.data.float(), rtol=1e-4, atol=1e-2)
+
+
+def test_nothing_detected(images: list[np.ndarray]) -> None:
+    results = MultiTaskPredictor(overrides={**BASE, "conf": 1.0, "lazy": True})(images, model=build("yolov8n", True))
+    for result in results:
+        assert len(result) == 0
+        assert all(len(getattr(result, field)) == 0 for field in FIELDS)
+
+
+def test_auto_is_lazy_on_a_cpu_and_can_be_changed_from_call_to_call(
+    images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yolo = MultiTaskYOLO("yolov8n-multitask.yaml")
+    yolo.model = model = build("yolov8n", fused=False)
+    passes: list[bool] = []
+    run = MultiTaskModel.predict
+
+    def watched(self: MultiTaskModel, *args: Any, **kwargs: Any) -> Any:
+        passes.append(self.head.lazy)
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(MultiTaskModel, "predict", watched)
+    asked: list[tuple[dict[str, Any], bool]] = [
+        *(({}, True), ({"lazy": False}, False), ({"lazy": "auto"}, True), ({}, True), ({"augment": True}, False))
+    ]
+    for arguments, lazy in asked:
+        passes.clear()
+        yolo.predict(images[0], **{**BASE, "imgsz": 64}, **arguments)
+        assert passes[-1] is lazy, arguments
+    assert not model.head.lazy
+
+
+@pytest.mark.parametrize("value", ["yes", 2, None])
+def test_other_values_are_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="'lazy' must be True, False or auto"):
+        MultiTaskPredictor(overrides={**BASE, "lazy": value})
