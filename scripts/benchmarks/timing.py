@@ -1,110 +1,28 @@
-"""Alternating timing of two ways to do the same work, and a note on the machine that did it."""
+"""What the benchmarks share: timing in turn, which is that of `ymt benchmark`, and their arguments and output."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import platform
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from yolo_multitask.benchmark.timing import Comparison, alternate, available_cores, load_average, machine
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Times of two ways to do the same work, measured in turn.
-
-    Attributes:
-        one_ms: Milliseconds of each run of the first way.
-        two_ms: The same of the second; run i of both stand next to each other in time.
-    """
-
-    one_ms: Sequence[float]
-    two_ms: Sequence[float]
-
-    @property
-    def ratio(self) -> float:
-        """Median of the first way over median of the second."""
-        return statistics.median(self.one_ms) / statistics.median(self.two_ms)
-
-    @property
-    def ratios(self) -> list[float]:
-        """Ratio of each pair of neighbouring runs, ascending; a change in the machine's load cancels in them."""
-        return sorted(a / b for a, b in zip(self.one_ms, self.two_ms, strict=True))
-
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """First and third quartile of `ratios`."""
-        if len(self.ratios) < 2:
-            return self.ratios[0], self.ratios[0]
-        low, _, high = statistics.quantiles(self.ratios, n=4, method="inclusive")
-        return low, high
-
-    def summary(self) -> dict[str, Any]:
-        """Return all figures by name: medians, their ratio, its spread over the pairs, and every time, in ms."""
-        return {
-            "one_ms": statistics.median(self.one_ms),
-            "two_ms": statistics.median(self.two_ms),
-            "ratio": self.ratio,
-            "ratio_quartiles": list(self.quartiles),
-            "ratio_range": [self.ratios[0], self.ratios[-1]],
-            "one_runs_ms": list(self.one_ms),
-            "two_runs_ms": list(self.two_ms),
-        }
-
-
-def alternate(one: Callable[[], Any], two: Callable[[], Any], runs: int, warmup: int) -> Comparison:
-    """Time `one` and `two` in turn (A B A B ...), so that both see the same load of the machine.
-
-    Args:
-        one: The first way.
-        two: The second way.
-        runs: Timed runs of each.
-        warmup: Runs of each before them, not timed.
-    """
-    times: tuple[list[float], list[float]] = ([], [])
-    for i in range(warmup + runs):
-        for work, kept in zip((one, two), times, strict=True):
-            start = time.perf_counter()
-            work()
-            if i >= warmup:
-                kept.append((time.perf_counter() - start) * 1e3)
-    return Comparison(one_ms=times[0], two_ms=times[1])
-
-
-def machine() -> dict[str, Any]:
-    """Return what a reader needs to place the times: processor, cores, system and versions."""
-    import torch
-    import ultralytics
-    from ultralytics.utils.torch_utils import get_cpu_info
-
-    import yolo_multitask
-
-    return {
-        "cpu": get_cpu_info(),
-        "cores": available_cores(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "ultralytics": ultralytics.__version__,
-        "yolo_multitask": yolo_multitask.__version__,
-    }
-
-
-def available_cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def load_average() -> float | None:
-    """Return the mean number of busy processes of the last minute, or None where the system does not count them."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+__all__ = [
+    "Comparison",
+    "alternate",
+    "available_cores",
+    "load_average",
+    "machine",
+    "positive",
+    "progress",
+    "write_json",
+]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

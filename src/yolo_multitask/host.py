@@ -175,6 +175,11 @@ def collect_features(predictor: Any, wanted: bool) -> bool:
     return True
 
 
+def collects_features(predictor: Any) -> bool:
+    """Return whether a predictor takes the features of its detections at the NMS; see `collect_features`."""
+    return hasattr(predictor, "_hook") or getattr(predictor, "_feats", None) is not None
+
+
 def restore_postprocess(predictor: Any) -> None:
     """Undo what the host's TrackTrack does to a predictor to see the boxes that the NMS drops."""
     if hasattr(predictor, "_orig_postprocess"):

@@ -230,14 +230,34 @@ class MultiTaskYOLO(YOLO):
         self._refuse_multitask("export")
         return str(super().export(**host_cfg(kwargs)))
 
-    def benchmark(self, *args: Any, **kwargs: Any) -> Any:
-        """Benchmark stock models through the host.
+    def benchmark(self, data: Any = None, format: str = "", verbose: Any = False, **kwargs: Any) -> Any:
+        """Measure a multitask model, beside the models that it replaces; a stock model through the host.
+
+        Args:
+            data: Data YAML for the average precisions.
+            format: `pt`, or empty, for a multitask model; else as for the host.
+            verbose: Whether to show progress, for a multitask model; else as for the host.
+            **kwargs: For a multitask model, see `yolo_multitask.benchmark.settings.Settings`; else as for the host.
+
+        Returns:
+            A `BenchmarkReport`, whose `str` is a table; for a stock model what the host returns.
 
         Raises:
-            NotImplementedError: For multitask models.
+            ValueError: If an argument is wrong, or is for multitask models alone and this is none.
+            FileNotFoundError: If there is no model or data set of a name.
         """
-        self._refuse_multitask("benchmark")
-        return super().benchmark(*args, **kwargs)
+        from yolo_multitask.benchmark.settings import OWN_KEYS
+
+        if self.task == host.TASK:
+            from yolo_multitask.benchmark.run import benchmark
+
+            return benchmark(self, data=data, format=format, verbose=verbose, **kwargs)
+        if own := sorted(OWN_KEYS.keys() & kwargs.keys()):
+            raise ValueError(
+                f"{', '.join(own)} is for multitask models, but this is a stock '{self.task}' model, which Ultralytics "
+                "measures. Leave it out, or give a multitask model and this one as against=."
+            )
+        return super().benchmark(data=data, format=format, verbose=verbose, **kwargs)
 
     def tune(self, *args: Any, **kwargs: Any) -> Any:
         """Tune the hyperparameters of stock models through the host.

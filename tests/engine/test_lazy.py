@@ -91,6 +91,24 @@ def test_lazy_equals_dense(
         assert torch.equal(full, tiled) or (full != tiled).float().mean() < 1e-5  # a pixel at the threshold
 
 
+@pytest.mark.parametrize("count", range(1, 12))
+def test_every_small_number_of_candidates(models: dict[tuple[str, bool], MultiTaskModel], count: int) -> None:
+    model = models["yolov8n", False]
+    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(count))
+    with torch.inference_mode():
+        y = model(x)[0][0]
+        best = y[0, 4:7].amax(0).sort(descending=True).values
+        conf = float(best[count - 1 : count + 1].mean())
+        expected = nms.non_max_suppression(y, conf, 0.99, nc=3)[0]
+        model.head.lazy = True
+        try:
+            found = detect(model.head, *model(x), conf=conf, iou_thres=0.99).rows[0]
+        finally:
+            model.head.lazy = False
+    assert len(expected) == count
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     cells=st.tuples(st.integers(1, 24), st.integers(1, 24)),
@@ -167,6 +185,20 @@ def test_auto_is_lazy_on_a_cpu_and_can_be_changed_from_call_to_call(
         yolo.predict(images[0], **{**BASE, "imgsz": 64}, **arguments)
         assert passes[-1] is lazy, arguments
     assert not model.head.lazy
+
+
+@pytest.mark.parametrize("tracker", ["multicue.yaml", "botsort.yaml"])
+def test_tracks_are_the_same(images: list[np.ndarray], tracker: str) -> None:
+    frames = [np.roll(images[0], 3 * i, 1) for i in range(4)]
+    tracked = []
+    for lazy in (False, True):
+        yolo = MultiTaskYOLO("yolov8n-multitask.yaml")
+        yolo.model = build("yolov8n", fused=False)
+        tracked.append([yolo.track(f, persist=True, tracker=tracker, **{**BASE, "lazy": lazy})[0] for f in frames])
+    assert sum(len(result) for result in tracked[0]) > 0
+    for dense, lazily in zip(*tracked, strict=True):
+        torch.testing.assert_close(lazily.boxes.data, dense.boxes.data, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(lazily.embeddings.data, dense.embeddings.data, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", ["yes", 2, None])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from support.models import randomise, tiny_model
+from ultralytics.data.loaders import LoadImagesAndVideos
+from ultralytics.engine.predictor import BasePredictor
 
 from yolo_multitask.data.labels import LabelSpec, read_labels
 from yolo_multitask.engine.predictor import MultiTaskPredictor
@@ -82,13 +87,16 @@ def test_switches_change_nothing_else(model, images, switches, has) -> None:
     assert model.head.active == model.tasks, "the caller's model is left alone"
 
 
-def test_only_active_branches_are_computed(model, images) -> None:
-    predictor = MultiTaskPredictor(overrides={**BASE, "segment": False})
+@pytest.mark.parametrize("lazy", [False, True])
+def test_only_active_branches_are_computed(model, images, lazy: bool) -> None:
+    predictor = MultiTaskPredictor(overrides={**BASE, "segment": False, "lazy": lazy})
     predictor(source=images, model=model)
     called: list[str] = []
     inner = predictor.model.model.head
     for task, branch in inner.branches.items():
-        branch.register_forward_hook(lambda *_, task=task: called.append(task))
+        name = "at" if lazy else "forward"
+        run = getattr(branch, name)
+        setattr(branch, name, lambda *args, task=task, run=run: called.append(task) or run(*args))
     predictor(source=images)
     assert set(called) == {"pose", "track"}
 
@@ -167,12 +175,12 @@ def test_next_boxes_are_in_original_pixels_and_not_clipped(images, monkeypatch: 
     row[0, layout.embed] = torch.arange(layout.ne) / 100
     row[0, layout.next] = torch.tensor([-16.0, 14, 64, 78])
     monkeypatch.setattr("ultralytics.models.yolo.detect.predict.nms.non_max_suppression", lambda *_, **__: [row])
-    (result,) = predict(network, images[0], rect=False)
+    (result,) = predict(network, images[0], rect=False, lazy=False)
     torch.testing.assert_close(result.embeddings.data, row[:, layout.embed])
     expected = torch.tensor([[-16 * 90 / 64, 0.0, 90.0, 64 * 50 / 36]])
     torch.testing.assert_close(result.next_boxes.xyxy, expected, rtol=1e-4, atol=1e-3)
     assert len(result) == len(result.next_boxes) == len(result[[0]].next_boxes) == 1
-    (without,) = predict(network, images[0], rect=False, track=False)
+    (without,) = predict(network, images[0], rect=False, track=False, lazy=False)
     assert without.next_boxes is None
     assert without.embeddings is None
 
@@ -219,3 +227,20 @@ def test_saved_files(model, images, tmp_path: Path) -> None:
     assert problems == []
     assert len(labels) == len(result)
     np.testing.assert_allclose(labels.conf, result.boxes.conf, rtol=1e-5)
+
+
+@pytest.mark.skipif("prefetch" not in inspect.getsource(BasePredictor.stream_inference), reason="older Ultralytics")
+def test_the_next_image_is_read_in_a_thread(model, images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), images[i % 2])
+    threads = []
+    read = LoadImagesAndVideos.__next__
+
+    def watched(self):
+        threads.append(threading.current_thread())
+        return read(self)
+
+    monkeypatch.setattr(LoadImagesAndVideos, "__next__", watched)
+    results = predict(model, tmp_path, batch=1)
+    assert [Path(result.path).name for result in results] == ["0.png", "1.png", "2.png", "3.png"]
+    assert threading.main_thread() not in threads[1:]

@@ -182,7 +182,8 @@ def model_frames(weights: Path, sequence: TruthSequence, name: str, imgsz: int, 
     model.add_callback("on_predict_start", install)
     frames = []
     for image, truth in images_of(sequence, weights.name):
-        result = model.predict(image, imgsz=imgsz, conf=conf, classes=[cls], device="cpu", verbose=False)[0].numpy()
+        given = {"imgsz": imgsz, "conf": conf, "classes": [cls], "device": "cpu", "verbose": False}
+        result = model.predict(image, lazy=False, **given)[0].numpy()  # the reader wants every anchor
         if getattr(result, "embeddings", None) is None:
             raise ValueError(f"'{weights}' gives no embeddings; train it with track=True.")
         anchors, overlap = readers[0].nearest(truth, cls, image.shape[:2])

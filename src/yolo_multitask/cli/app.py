@@ -94,10 +94,29 @@ Export a model to another format.
   ymt export model=yolov8n-seg.pt format=onnx dynamic
 """,
     "benchmark": """
-Measure the exported formats.
+Measure what a model costs, beside the models that it replaces.
 
 \b
+  ymt benchmark model=best.pt imgsz=640 device=cpu threads=2
+  ymt benchmark model=best.pt against=[yolov8n-seg.pt,yolov8n-pose.pt] data=my.yaml detections=20
+  ymt benchmark model=best.pt track=False batches=[1,4,16] device=0 half
   ymt benchmark model=yolov8n.pt data=coco8.yaml imgsz=640
+
+Prints a table and saves it as benchmark.csv, benchmark.json (every single time) and benchmark.png. All models predict
+the same image in turn.
+
+\b
+  against=[]      models to measure beside it; together they are also run one after the other
+  data=           data YAML for the average precisions; none without
+  source=         image to predict; bus.jpg of Ultralytics if not given
+  detections=     objects that each model keeps; those of a confidence of 0.25 if not given
+  batches=[1]     batch sizes of the forward pass
+  runs=20         timed runs of each model
+  warmup=3        runs before them
+  threads=        threads of PyTorch
+  imgsz= device= half lazy= segment= pose= track= project= name= exist_ok verbose=   as for predict
+
+A stock model is measured by Ultralytics' own benchmark, with its arguments.
 """,
     "demo": """
 Show all of it at work; no download.

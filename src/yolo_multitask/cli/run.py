@@ -40,20 +40,23 @@ FAMILIES = (
 )
 
 
-def valid_keys() -> dict[str, Any]:
-    """Return every accepted key with its default: those of Ultralytics and those of this package."""
+def valid_keys(mode: str | None = None) -> dict[str, Any]:
+    """Return every key that a mode accepts with its default: those of Ultralytics and those of this package."""
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     from yolo_multitask.args import DEFAULTS, USER_KEYS
+    from yolo_multitask.benchmark.settings import OWN_KEYS
 
-    return {**DEFAULT_CFG_DICT, **HOST_EXTRAS, **{key: DEFAULTS.get(key) for key in USER_KEYS}}
+    ours = {key: DEFAULTS.get(key) for key in USER_KEYS} | dict(OWN_KEYS if mode == "benchmark" else {})
+    return {**DEFAULT_CFG_DICT, **HOST_EXTRAS, **ours}
 
 
-def parse(tokens: Sequence[str]) -> dict[str, Any]:
+def parse(tokens: Sequence[str], mode: str | None = None) -> dict[str, Any]:
     """Read the arguments of a mode.
 
     Args:
         tokens: What stood after the mode on the command line; a task word may stand among it.
+        mode: The mode, where it has keys of its own.
 
     Returns:
         Values by key; `task` is set where a task word or `task=` was given. `cfg=FILE` is read and its values stand
@@ -68,7 +71,7 @@ def parse(tokens: Sequence[str]) -> dict[str, Any]:
 
     from yolo_multitask.args import merge, normalise
 
-    valid = valid_keys()
+    valid = valid_keys(mode)
     tasks = {*HOST_TASKS, TASK}
     words = join_tokens(tokens, flags=[key for key, default in valid.items() if isinstance(default, bool)])
     task_words = [word for word in words if word in tasks]
@@ -142,7 +145,7 @@ def run_mode(mode: str, tokens: Sequence[str]) -> None:
     Raises:
         UsageError: If an argument is wrong.
     """
-    overrides = parse(tokens)
+    overrides = parse(tokens, mode)
     task = overrides.pop("task", None)
     name = overrides.pop("model", None) or _default_model(task)
     if mode != "train" and Path(str(name)).suffix in {".yaml", ".yml"}:
@@ -159,8 +162,25 @@ def run_mode(mode: str, tokens: Sequence[str]) -> None:
         # Consumed one by one: the host keeps every result of a video in memory otherwise.
         for _ in getattr(model, mode)(**{"save": True, **overrides}, stream=True):
             pass
+    elif mode == "benchmark" and model.task == TASK:
+        _check_benchmark(overrides)
+        print(model.benchmark(**{"verbose": True, **overrides}))
     else:
         getattr(model, mode)(**overrides)
+
+
+def _check_benchmark(overrides: Mapping[str, Any]) -> None:
+    """Check the arguments of a multitask model's benchmark, most of which the host does not know.
+
+    Raises:
+        UsageError: If one is unknown or has a wrong value.
+    """
+    from yolo_multitask.benchmark.settings import read_settings
+
+    try:
+        read_settings(overrides)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _default_model(task: str | None) -> str:

@@ -12,6 +12,7 @@ import torch
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, ops
 
+from yolo_multitask import host
 from yolo_multitask.args import full_cfg, normalise, own_cfg, select_tasks
 from yolo_multitask.engine.heads import activate, find_head, model_tasks
 from yolo_multitask.engine.lazy import Detected, detect
@@ -43,6 +44,11 @@ class MultiTaskPredictor(DetectionPredictor):
         super().__init__(full_cfg(cfg), {**normalise(overrides), "task": TASK}, _callbacks)
         self.tasks: tuple[str, ...] = ("detect",)
         self.layout = RowLayout(nc=0)
+
+    def setup_model(self, model: Any, verbose: bool = True) -> None:
+        """Set up the model; see the host. The next images are then read in a thread, on a CPU too."""
+        super().setup_model(model, verbose)
+        self.model.prefetch = True
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Set up the source and the tasks of this run; the host calls this once per run, with the arguments set.
@@ -88,7 +94,7 @@ class MultiTaskPredictor(DetectionPredictor):
 
     def _is_lazy(self) -> bool:
         """Return whether to run lazily: never where the host needs all outputs or collects features at the NMS."""
-        whole = self.args.augment or self.args.embed or self.args.visualize or hasattr(self, "_hook")
+        whole = self.args.augment or self.args.embed or self.args.visualize or host.collects_features(self)
         lazy = own_cfg(self.args)["lazy"]
         return not whole and (self.device.type == "cpu" if lazy == "auto" else lazy)
 

@@ -1,0 +1,12 @@
+"""Checkpoints that the tests of the benchmark share."""
+
+from __future__ import annotations
+
+import pytest
+from support.benchmark import write_checkpoints
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the paths of small random models by name: best (multitask), detect, seg, pose."""
+    return write_checkpoints(tmp_path_factory.mktemp("checkpoints"))
