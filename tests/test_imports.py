@@ -14,7 +14,7 @@ import yolo_multitask
 
 PACKAGE = Path(yolo_multitask.__file__).parent
 LOWER = ("data", "nn", "losses", "metrics", "tracking")
-UPPER = ("engine", "export", "cli", "model", "demo")
+UPPER = ("engine", "export", "cli", "model", "demo", "benchmark")
 TORCH_FREE = (
     "yolo_multitask",
     "yolo_multitask.args",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.models import randomise, tiny_model
+from support.training import write_world
 from ultralytics.utils import nms, ops
 
 from yolo_multitask import MultiTaskYOLO
@@ -199,6 +201,18 @@ def test_tracks_are_the_same(images: list[np.ndarray], tracker: str) -> None:
     for dense, lazily in zip(*tracked, strict=True):
         torch.testing.assert_close(lazily.boxes.data, dense.boxes.data, rtol=1e-4, atol=1e-2)
         torch.testing.assert_close(lazily.embeddings.data, dense.embeddings.data, rtol=1e-4, atol=1e-4)
+
+
+def test_validation_measures_the_same(tmp_path: Path) -> None:
+    data = write_world(tmp_path / "data")
+    yolo = MultiTaskYOLO("yolov8n-multitask.yaml")
+    yolo.model = build("yolov8n", fused=False, nc=1, kpt_shape=(17, 3))
+    given = {"data": str(data), "imgsz": 96, "batch": 2, "device": "cpu", "plots": False, "save_dir": tmp_path / "val"}
+    dense, lazy = (yolo.val(**given, lazy=value).results_dict for value in (False, True))
+    assert lazy.keys() == dense.keys()
+    assert not yolo.model.head.lazy
+    for key, value in dense.items():
+        assert lazy[key] == pytest.approx(value, abs=1e-6), key
 
 
 @pytest.mark.parametrize("value", ["yes", 2, None])

@@ -15,7 +15,6 @@ import pytest
 import torch
 from ultralytics.models.yolo.detect import predict as host_predict
 
-from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.tasks import RowLayout
 
 SIZE, FRAMES = 64, 8
@@ -75,9 +74,8 @@ class Scene:
         """Put the scene in place for the rest of the test."""
         self.layout, self.kwargs, self.frame, self.batch_is_time = layout, kwargs, 0, False
         monkeypatch.setattr(host_predict.nms, "non_max_suppression", self)
-        monkeypatch.setattr(
-            MultiTaskPredictor, "_is_lazy", lambda _: False
-        )  # whole rows pass the NMS in dense ones only
+        for module in ("predictor", "validator"):  # whole rows pass the NMS in dense passes alone
+            monkeypatch.setattr(f"yolo_multitask.engine.{module}.is_lazy", lambda *_: False)
 
     def __call__(
         self, preds: Any, conf: float = 0.25, iou: float | None = None, *_: Any, return_idxs: bool = False, **__: Any

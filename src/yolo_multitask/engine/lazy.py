@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from ultralytics.utils import nms
 
+from yolo_multitask.args import own_cfg
 from yolo_multitask.nn.heads import MultiTask
 
 
@@ -25,6 +26,12 @@ class Detected(NamedTuple):
 
     rows: list[torch.Tensor]
     proto: torch.Tensor | None
+
+
+def is_lazy(args: Any, device: torch.device) -> bool:
+    """Return whether the argument `lazy` of a run asks for lazy passes on a device; `auto` does on a CPU."""
+    lazy = own_cfg(args)["lazy"]
+    return device.type == "cpu" if lazy == "auto" else bool(lazy)
 
 
 def detect(head: MultiTask, scores: torch.Tensor, maps: Mapping[str, Any], *, conf: float, **settings: Any) -> Detected:

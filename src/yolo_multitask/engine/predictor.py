@@ -13,9 +13,9 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, ops
 
 from yolo_multitask import host
-from yolo_multitask.args import full_cfg, normalise, own_cfg, select_tasks
+from yolo_multitask.args import full_cfg, normalise, select_tasks
 from yolo_multitask.engine.heads import activate, find_head, model_tasks
-from yolo_multitask.engine.lazy import Detected, detect
+from yolo_multitask.engine.lazy import Detected, detect, is_lazy
 from yolo_multitask.engine.masks import assemble
 from yolo_multitask.engine.results import Results
 from yolo_multitask.tasks import TASK, RowLayout
@@ -95,8 +95,7 @@ class MultiTaskPredictor(DetectionPredictor):
     def _is_lazy(self) -> bool:
         """Return whether to run lazily: never where the host needs all outputs or collects features at the NMS."""
         whole = self.args.augment or self.args.embed or self.args.visualize or host.collects_features(self)
-        lazy = own_cfg(self.args)["lazy"]
-        return not whole and (self.device.type == "cpu" if lazy == "auto" else lazy)
+        return not whole and is_lazy(self.args, self.device)
 
     def postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
         """Turn the model's output into results; one NMS for all tasks.

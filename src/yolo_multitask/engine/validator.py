@@ -21,6 +21,8 @@ from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.data.sources import Source
 from yolo_multitask.engine import coco
 from yolo_multitask.engine.heads import activate, find_head, find_network, model_tasks
+from yolo_multitask.engine.lazy import detect as detect_lazily
+from yolo_multitask.engine.lazy import is_lazy
 from yolo_multitask.engine.loss_means import LossMeans
 from yolo_multitask.engine.prediction_files import PredictionFiles
 from yolo_multitask.engine.targets import labelled, similarity, target_masks, undecidable
@@ -28,6 +30,7 @@ from yolo_multitask.engine.track_validation import TrackValidation, table_row
 from yolo_multitask.engine.trackers import DEFAULT_TRACKER
 from yolo_multitask.metrics import detect, pose
 from yolo_multitask.metrics.multitask import MultiTaskMetrics, stat_key
+from yolo_multitask.nn.heads import MultiTask
 from yolo_multitask.tasks import SPECS, TASK, RowLayout
 
 CONFUSION_IOU = 0.45  # the host's matching threshold in the confusion matrix
@@ -79,6 +82,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         self._kpt_shape: tuple[int, int] | None = None
         self.sources: tuple[Source, ...] = ()
         self._native_masks = False
+        self._lazy_head: MultiTask | None = None
         self._loss_means = LossMeans()
         self._loaded: dict[str, Any] | None = None
         tasks = tuple(self.args.tasks or ("detect",))
@@ -114,7 +118,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
             if trainer is None and self._loaded is not None:
                 self.args.data = self.data_name
             if head is not None:
-                head.active = active
+                head.active, head.lazy = active, False
 
     @property
     def data_name(self) -> str:
@@ -171,6 +175,11 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         cues = self.prepare_tracking(getattr(find_network(model), "kpt_oks_sigmas", None))
         self.cues = tuple(t for t in cues if t in unused)
         self.layout = activate(model, model_tasks(model) if self.training else (*self.tasks, *self.cues))
+        self._lazy_head = (
+            None if self.training or self.args.augment or not is_lazy(self.args, self.device) else find_head(model)
+        )
+        if self._lazy_head is not None:
+            self._lazy_head.lazy = True
         self._native_masks = bool(self.args.save_json or self.args.save_txt)  # more accurate, slower; as the host
         if self.args.save_txt:
             self.find_image_root()
@@ -211,7 +220,8 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """Apply one NMS for all tasks.
 
         Args:
-            preds: `(y, raw)`, or `((y, proto), raw)` with masks; `y` or `[y, proto]` from an exported file.
+            preds: `(y, raw)`, or `((y, proto), raw)` with masks; `(scores, maps)` of a lazy pass; `y` or `[y, proto]`
+                from an exported file.
 
         Returns:
             Per image: `bboxes` (N, 4) x1 y1 x2 y2, `conf` (N,), `cls` (N,), with `segment` `masks` (N, h/4, w/4) or
@@ -220,9 +230,12 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """
         layout, proto = self.layout, None
         wanted = {*self.tasks, *self.cues}
-        if layout.nm and "segment" in wanted:
-            proto = preds[0][1] if isinstance(preds[0], tuple) else preds[1]
-        found = super().postprocess(preds[0] if isinstance(preds, (list, tuple)) else preds)
+        if self._lazy_head is not None:
+            found, proto = self._detect_lazily(self._lazy_head, *preds)
+        else:
+            if layout.nm and "segment" in wanted:
+                proto = preds[0][1] if isinstance(preds[0], tuple) else preds[1]
+            found = super().postprocess(preds[0] if isinstance(preds, (list, tuple)) else preds)
         process = ops.process_mask_native if self._native_masks else ops.process_mask
         for i, pred in enumerate(found):
             row = torch.nn.functional.pad(pred.pop("extra"), (6, 0))  # `layout` counts the first six values too
@@ -239,6 +252,22 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
                 if layout.nb:
                     pred["next_boxes"] = row[:, layout.next]
         return found  # type: ignore[no-any-return]
+
+    def _detect_lazily(
+        self, head: MultiTask, scores: torch.Tensor, maps: Mapping[str, Any]
+    ) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor | None]:
+        """Return what the host's method returns, and the prototypes, None without masks; see `engine.lazy`."""
+        rows, proto = detect_lazily(
+            head,
+            scores,
+            maps,
+            conf=self.args.conf,
+            iou_thres=self.args.iou,
+            multi_label=True,
+            agnostic=self.args.single_cls or self.args.agnostic_nms,
+            max_det=self.args.max_det,
+        )
+        return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in rows], proto
 
     def _measured(self, pred: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the predictions of an image without what is only there for the tracker."""
