@@ -33,7 +33,7 @@ def check(argv: list[str]) -> None:
     """Parse a command as `ymt` does, without running it."""
     command, *rest = app.arrange(argv)
     if command in app.MODES:
-        run.parse(rest)
+        run.parse(rest, command)
     elif command == "demo":
         parse_words(join_tokens(rest), demo.ARGUMENTS)
     elif command == "data":
