@@ -83,6 +83,7 @@ def test_where_no_box_is_nothing_is_computed(both: tuple[Proto, FusedProto]) -> 
     assert not found[0].any()
     assert found[1, :, :32, :32].all()
     assert not found[1, :, 32:].any()
+    assert not found[1, :, :, 32:].any()
 
 
 def test_touched_tiles() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -105,8 +107,37 @@ def test_half_precision() -> None:
     torch.testing.assert_close(found[0].float(), dense[0][:, anchor], rtol=0.02, atol=0.02)
 
 
-def test_other_layers_are_refused() -> None:
-    stacks = nn.ModuleList(nn.Sequential(Conv(c, 4, 3), nn.MaxPool2d(2)) for c in CHANNELS)
+def test_only_the_patches_are_computed() -> None:
+    stacks = level_convs(7, CHANNELS).eval()
+    for stack in stacks:
+        stack.register_forward_hook(lambda *_: pytest.fail("the whole map is computed"))
     feats = maps(1, (40, 40), torch.Generator().manual_seed(0))
-    with pytest.raises(TypeError, match="expected a stack of convolutions, found a MaxPool2d"):
+    anchor = torch.tensor([0, 1599, 1600, 2050])
+    sizes = []
+    conv = torch.nn.functional.conv2d
+
+    def watched(x: torch.Tensor, *args: Any) -> torch.Tensor:
+        sizes.append(tuple(x.shape[2:]))
+        return conv(x, *args)
+
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.F, "conv2d", watched)
+        Sites(feats, STRIDES, torch.zeros_like(anchor), anchor).run(stacks)
+    assert sizes == [(5, 5), (3, 3), (1, 1)] * 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.MaxPool2d(2), "expected a stack of convolutions, found a MaxPool2d"),
+        (nn.Conv2d(4, 4, 3, stride=2, padding=1), "stride 1 and same padding"),
+        (nn.Conv2d(4, 4, 3), "stride 1 and same padding"),
+        (nn.Conv2d(4, 4, 2), "odd square kernel"),
+        (nn.Conv2d(4, 4, (3, 1), padding=1), "odd square kernel"),
+    ],
+)
+def test_other_layers_are_refused(layer: nn.Module, message: str) -> None:
+    stacks = nn.ModuleList(nn.Sequential(Conv(c, 4, 3), layer) for c in CHANNELS)
+    feats = maps(1, (40, 40), torch.Generator().manual_seed(0))
+    with pytest.raises(TypeError, match=message):
         Sites(feats, STRIDES, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)).run(stacks)

@@ -5,14 +5,14 @@ N detections of an image, A anchors of all levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from ultralytics.utils import nms
 
-from yolo_multitask.args import own_cfg
+from yolo_multitask.args import DEFAULTS
 from yolo_multitask.nn.heads import MultiTask
 
 
@@ -30,11 +30,20 @@ class Detected(NamedTuple):
 
 def is_lazy(args: Any, device: torch.device) -> bool:
     """Return whether the argument `lazy` of a run asks for lazy passes on a device; `auto` does on a CPU."""
-    lazy = own_cfg(args)["lazy"]
+    lazy = getattr(args, "lazy", DEFAULTS["lazy"])
     return device.type == "cpu" if lazy == "auto" else bool(lazy)
 
 
-def detect(head: MultiTask, scores: torch.Tensor, maps: Mapping[str, Any], *, conf: float, **settings: Any) -> Detected:
+def detect(
+    head: MultiTask,
+    scores: torch.Tensor,
+    maps: Mapping[str, Any],
+    *,
+    conf: float,
+    classes: Sequence[int] | None = None,
+    margin: float = 0.0,
+    **settings: Any,
+) -> Detected:
     """Detect in the outputs of a lazy forward pass.
 
     Args:
@@ -42,9 +51,15 @@ def detect(head: MultiTask, scores: torch.Tensor, maps: Mapping[str, Any], *, co
         scores: What it gave, class probabilities (B, nc, A).
         maps: The same.
         conf: Lowest class probability of a detection.
+        classes: Classes to detect, None for all.
+        margin: Pixels around a box of which prototypes are needed too, beyond a cell of the first level.
         **settings: Further arguments of the host's NMS.
     """
-    image_N, anchor_N = (scores.amax(1) > conf).nonzero(as_tuple=True)
+    best, cls = (scores.amax(1), None) if classes is None else scores.max(1)
+    candidate = best > conf
+    if cls is not None and not settings.get("multi_label"):
+        candidate &= torch.isin(cls, torch.as_tensor(classes, device=cls.device))
+    image_N, anchor_N = candidate.nonzero(as_tuple=True)
     boxes_4N = head.boxes_at(maps, image_N, anchor_N)
     found, kept = [], []
     for i, own in enumerate(scores):
@@ -53,12 +68,13 @@ def detect(head: MultiTask, scores: torch.Tensor, maps: Mapping[str, Any], *, co
         if len(mine) == 6:  # the host would take them for the rows of an end-to-end network
             candidates = F.pad(candidates, (0, 1))
         (rows,), (places,) = nms.non_max_suppression(
-            candidates[None], conf, nc=scores.shape[1], return_idxs=True, **settings
+            candidates[None], conf, classes=classes, nc=scores.shape[1], return_idxs=True, **settings
         )
         found.append(rows)
         kept.append(mine[places.flatten().long()])
     chosen = torch.cat(kept)
     rows, image_N = torch.cat(found), image_N[chosen]
     extra = head.rows_at(maps, boxes_4N[:, chosen], image_N, anchor_N[chosen])
-    proto = head.prototypes(maps, rows[:, :4], image_N)
+    around = torch.tensor([-margin, -margin, margin, margin], device=rows.device)
+    proto = head.prototypes(maps, rows[:, :4] + around, image_N)
     return Detected(list(torch.cat((rows, extra), 1).split([len(k) for k in kept])), proto)

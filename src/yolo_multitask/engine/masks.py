@@ -5,8 +5,6 @@ N detections, h w the network input, H W map of prototypes.
 
 from __future__ import annotations
 
-from math import ceil
-
 import torch
 import torch.nn.functional as F
 from ultralytics.utils import ops
@@ -34,9 +32,9 @@ def assemble(
     if small or proto.device.type != "cpu" or (proto.shape[1] * step, proto.shape[2] * step) != tuple(shape):
         return ops.process_mask(proto, coefficients, boxes, shape, upsample=True)  # type: ignore[no-any-return]
     out = torch.zeros(len(boxes), *shape, dtype=torch.uint8)
-    limits = (shape[1], shape[0]) * 2
-    for mask, weights, box in zip(out, coefficients.float(), boxes.tolist(), strict=True):
-        left, top, right, bottom = (min(max(ceil(v), 0), limit) for v, limit in zip(box, limits, strict=True))
+    limits = torch.tensor([shape[1], shape[0]] * 2)
+    corners = torch.minimum(boxes.nan_to_num(0).ceil().clamp(min=0), limits).long().tolist()
+    for mask, weights, (left, top, right, bottom) in zip(out, coefficients.float(), corners, strict=True):
         if left >= right or top >= bottom:
             continue
         rows, columns = _needed(top, bottom, step, proto.shape[1]), _needed(left, right, step, proto.shape[2])

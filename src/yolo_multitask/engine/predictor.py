@@ -88,9 +88,16 @@ class MultiTaskPredictor(DetectionPredictor):
             conf=self.args.conf,
             iou_thres=self.args.iou,
             classes=self.args.classes,
+            margin=self._pixel(im) if self.args.retina_masks else 0.0,
             agnostic=self.args.agnostic_nms,
             max_det=self.args.max_det,
         )
+
+    def _pixel(self, im: torch.Tensor) -> float:
+        """Return how many pixels of the network input (B, C, h, w) a pixel of an original image has at most."""
+        originals = self.batch[1]
+        shapes = [originals.shape[2:]] if isinstance(originals, torch.Tensor) else [x.shape[:2] for x in originals]
+        return max(max(im.shape[2:]) / max(shape) for shape in shapes)
 
     def _is_lazy(self) -> bool:
         """Return whether to run lazily: never where the host needs all outputs or collects features at the NMS."""
@@ -105,7 +112,7 @@ class MultiTaskPredictor(DetectionPredictor):
                 file.
             img: Network input (B, C, h, w).
             orig_imgs: The images (H, W, C), or the tensor (B, C, H, W) that the user passed.
-            **kwargs: `iou` overrides the NMS threshold, as in the host.
+            **kwargs: `iou` overrides the NMS threshold of a dense pass, as in the host.
 
         Returns:
             One result per image, in original pixels.

@@ -118,7 +118,9 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
             if trainer is None and self._loaded is not None:
                 self.args.data = self.data_name
             if head is not None:
-                head.active, head.lazy = active, False
+                head.active = active
+            if self._lazy_head is not None:
+                self._lazy_head.lazy, self._lazy_head = False, None
 
     @property
     def data_name(self) -> str:

@@ -1,4 +1,4 @@
-"""Mask prototypes at less than half the price, and only where a box is.
+"""Mask prototypes at half the price, and only where a box is.
 
 Ultralytics' `Proto` runs its widest convolution after it has doubled the resolution: a transposed 2x2 convolution,
 then a 3x3 one. Nothing but a bias stands between the two, so that together they are linear: each of the four fine
@@ -23,7 +23,9 @@ from yolo_multitask.nn.sites import run_valid
 
 TILE = 16  # cells of a tile's side
 HALO = 2  # cells around a tile that its prototypes depend on
-DENSE_TILES = 0.8  # share of all tiles from which the whole map is no slower (measured on CPU)
+DENSE_TILES = (
+    0.65  # share of all tiles from which the whole map is no slower (on a CPU, scripts/benchmarks/crossover.py)
+)
 
 
 class FusedProto(nn.Module):
@@ -45,7 +47,7 @@ class FusedProto(nn.Module):
         self.cv1, self.act, self.cv3 = proto.cv1, proto.cv2.act, proto.cv3
         weight, edge = multiply_out(proto.upsample, proto.cv2.conv)
         own = proto.cv2.conv.bias.detach().repeat(4)
-        self.pairs = nn.Conv2d(weight.shape[1], weight.shape[0], 2, padding=1)
+        self.pairs = nn.utils.skip_init(nn.Conv2d, weight.shape[1], weight.shape[0], 2, padding=1)
         self.pairs.weight = nn.Parameter(weight, requires_grad=False)
         self.pairs.bias = nn.Parameter(own + edge.sum((1, 2, 3)), requires_grad=False)
         self.register_buffer("edge", edge)
@@ -89,9 +91,11 @@ class FusedProto(nn.Module):
 
     def _place(self, pairs: torch.Tensor) -> torch.Tensor:
         """Return the prototypes (M, nm, 2H, 2W) from what `pairs` gives, (M, 4C, H + 1, W + 1)."""
-        count, _, height, width = pairs.shape
-        fine = self.cv3(self.act(pairs).reshape(4 * count, -1, height, width)).unflatten(0, (count, 2, 2))
-        return fine.permute(0, 3, 4, 1, 5, 2).reshape(count, -1, 2 * height, 2 * width)[:, :, 1:-1, 1:-1]
+        count, channels, height, width = pairs.shape
+        cells = self.act(pairs).permute(0, 2, 3, 1).reshape(-1, channels // 4)  # the host keeps CPU maps channels last
+        fine = self.cv3.act(F.linear(cells, self.cv3.conv.weight.flatten(1), self.cv3.conv.bias))
+        fine = fine.view(count, height, width, 2, 2, -1).permute(0, 5, 1, 3, 2, 4)
+        return fine.reshape(count, -1, 2 * height, 2 * width)[:, :, 1:-1, 1:-1]
 
 
 def multiply_out(upsample: nn.ConvTranspose2d, conv: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,16 +111,18 @@ def multiply_out(upsample: nn.ConvTranspose2d, conv: nn.Conv2d) -> tuple[torch.T
     Returns:
         The weights (4C, C, 2, 2), and those of the upsampling's bias (4C, 1, 2, 2).
     """
-    fine, up = conv.weight.detach().double(), upsample.weight.detach().double()  # (C, C, 3, 3), (C, C, 2, 2)
     assert upsample.bias is not None
-    bias = upsample.bias.detach().double()
+    given = (conv.weight, upsample.weight, upsample.bias)
+    fine, up, bias = (
+        x.detach().cpu().double() for x in given
+    )  # (C, C, 3, 3), (C, C, 2, 2), (C,); not every device has double
     width = len(fine)
     weight, edge = fine.new_zeros(2, 2, width, up.shape[0], 2, 2), fine.new_zeros(2, 2, width, 1, 2, 2)
     for sy, sx, ky, kx in product(range(2), range(2), range(3), range(3)):
         (cell_y, sub_y), (cell_x, sub_x) = divmod(sy + ky, 2), divmod(sx + kx, 2)
         weight[sy, sx, :, :, cell_y, cell_x] += fine[:, :, ky, kx] @ up[:, :, sub_y, sub_x].T
         edge[sy, sx, :, 0, cell_y, cell_x] += fine[:, :, ky, kx] @ bias
-    return weight.flatten(0, 2).to(conv.weight.dtype), edge.flatten(0, 2).to(conv.weight.dtype)
+    return weight.flatten(0, 2).to(conv.weight), edge.flatten(0, 2).to(conv.weight)
 
 
 def touched(boxes_N4: torch.Tensor, image_N: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:

@@ -15,9 +15,11 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from torch import nn
-from ultralytics.nn.modules.conv import Conv
+from ultralytics.nn.modules.conv import Conv, DWConv
 
-DENSE_SHARE = 0.1  # of the anchors of a level; where more are asked for, the whole map is no slower (measured on CPU)
+DENSE_SHARE = (
+    0.06  # of a level's anchors, from which its whole map is no slower (on a CPU, scripts/benchmarks/crossover.py)
+)
 
 
 class Sites:
@@ -119,7 +121,8 @@ class Level:
             inside = (inside_y[:, :, None] & inside_x[:, None, :])[:, None].to(self.x.dtype)
             y_NS, x_NS = y_NS.clamp(0, height - 1), x_NS.clamp(0, width - 1)
             found = self.x[self.image_N[:, None, None], :, y_NS[:, :, None], x_NS[:, None, :]]  # (N, S, S, C)
-            self._patches[radius] = found.permute(0, 3, 1, 2) * inside, inside
+            found *= inside[:, 0, :, :, None]
+            self._patches[radius] = found.permute(0, 3, 1, 2), inside
         return self._patches[radius]
 
     def run(self, stack: nn.Module) -> torch.Tensor:
@@ -143,15 +146,19 @@ def flat_layers(stack: nn.Module) -> Iterator[nn.Module]:
     """Yield the convolutions of a stack in order, out of sequences in it too.
 
     Raises:
-        TypeError: If there is a layer in it that is no convolution.
+        TypeError: If there is a layer in it that is no plain convolution, with one output for each place of its input.
     """
     if isinstance(stack, nn.Sequential):
         for layer in stack:
             yield from flat_layers(layer)
-    elif isinstance(stack, (Conv, nn.Conv2d)):
-        yield stack
-    else:
+        return
+    if type(stack) not in (Conv, DWConv, nn.Conv2d):
         raise TypeError(f"expected a stack of convolutions, found a {type(stack).__name__} in it")
+    conv = convolution(stack)
+    side, reach = conv.kernel_size[0], spread(stack)
+    if conv.kernel_size != (side, side) or side % 2 == 0 or conv.stride != (1, 1) or conv.padding != (reach, reach):
+        raise TypeError(f"expected convolutions with an odd square kernel, stride 1 and same padding, found {conv}")
+    yield stack
 
 
 def convolution(layer: nn.Module) -> nn.Conv2d:

@@ -51,6 +51,9 @@ class SegmentBranch(ConvBranch):
         """
         if isinstance(self.proto, FusedProto):
             return self.proto.inside(feat, boxes_N4, image_N)
+        if not len(boxes_N4):
+            height, width = feat.shape[2:]
+            return feat.new_zeros(len(feat), self.columns, 2 * height, 2 * width)
         return self.proto(feat)  # type: ignore[no-any-return]
 
     def fuse(self) -> None:
