@@ -8,14 +8,16 @@ For each model, `MODEL-multitask` with every branch (boxes, masks, keypoints, em
 on the crop of every detection: the forward pass and all behind it up to the `Results` (NMS, masks at the resolution of
 the input). One class, batch 1, torch eager, fused. All ways are timed in turn in one process.
 
-Weights are random, with boxes five cells of their level wide and high, so that every network finds as many objects as
-it is asked for (`--counts`); ten times as many anchors enter the NMS.
+Weights are random, so that every network finds as many objects as it is asked for (`--counts`); ten times as many
+anchors enter the NMS. A box is `--reach` cells of its level to each side: with 2.5 it is 40, 80 or 160 pixels wide. The
+larger boxes are, the more of the prototypes and masks has to be computed.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import statistics
 import sys
@@ -30,7 +32,6 @@ from timing import available_cores, load_average, machine, positive, progress, w
 
 COUNTS = (0, 5, 20, 50, 100, 300)
 CANDIDATES = 10  # anchors that enter the NMS for each detection
-REACH = 2.5  # cells from an anchor to each side of its box
 WAYS = ("multitask", "dense", "seg", "pose + seg", "pose + seg + OSNet")
 STAGES = ("boxes_at", "non_max_suppression", "rows_at", "prototypes", "assemble")
 
@@ -42,6 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--models", nargs="+", default=["yolov8n"])
     add("--counts", nargs="+", type=int, default=list(COUNTS), help="detections (default: %(default)s)")
     add("--imgsz", type=positive, default=640)
+    add("--reach", type=float, default=2.5, help="cells from an anchor to each side of its box, below 14")
     add("--runs", type=positive, default=15, help="timed runs of each way (default: %(default)s)")
     add("--warmup", type=positive, default=2)
     add("--threads", type=positive, default=available_cores())
@@ -51,8 +53,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def network(name: str) -> Any:
-    """Return a random network of one class as a `MultiTaskYOLO`, fused, with boxes of `REACH` cells to each side."""
+def network(name: str, reach: float) -> Any:
+    """Return a random network of one class as a `MultiTaskYOLO`, fused, with boxes of `reach` cells to each side."""
     import cv2
     import torch
     from ultralytics.utils import ASSETS
@@ -64,13 +66,13 @@ def network(name: str) -> Any:
     built.args, built.task = model.model.args, model.task
     model.model = built
     settle(built, cv2.imread(str(ASSETS / "bus.jpg")), 640)
-    low = int(REACH)
+    low, share = int(reach), reach % 1
     for stack in built.model[-1].cv2:
         with torch.no_grad():
             stack[-1].weight.zero_()
             bias = stack[-1].bias.view(4, -1)
-            bias.fill_(-20.0)
-            bias[:, low], bias[:, low + 1] = 0.0, torch.log(torch.tensor((REACH - low) / (low + 1 - REACH)))
+            bias.fill_(-20.0)  # two neighbouring bins share what is left
+            bias[:, low], bias[:, low + 1] = math.log(1 - share), math.log(max(share, 1e-9))
     built.fuse(verbose=False)
     return model
 
@@ -78,13 +80,15 @@ def network(name: str) -> Any:
 def thresholds(model: Any, image: Any, imgsz: int, counts: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Return the arguments of `predict` that make a network find each of `counts` objects."""
     common = {"imgsz": imgsz, "device": "cpu", "verbose": False, "iou": 0.9}
-    most = CANDIDATES * max(counts)
+    most = CANDIDATES * max(counts) + 1
     scores = model.predict(image, conf=1e-9, **{**common, "iou": 1.0}, max_det=most)[0].boxes.conf.sort(descending=True)
     found = scores.values.tolist()
-    return {
-        n: {**common, "conf": found[min(CANDIDATES * n, len(found)) - 1] - 1e-12 if n else 1.0, "max_det": max(n, 1)}
-        for n in counts
-    }
+    out = {}
+    for n in counts:
+        last = min(CANDIDATES * n, len(found) - 1)  # the threshold lies between two scores
+        conf = (found[last - 1] + found[last]) / 2 if n else 1.0
+        out[n] = {**common, "conf": conf, "max_det": max(n, 1)}
+    return out
 
 
 def work(model: Any, image: Any, given: dict[str, Any]) -> Callable[[], tuple[float, Any]]:
@@ -104,7 +108,7 @@ def measure(name: str, args: argparse.Namespace, osnet: Any) -> list[dict[str, A
     from ultralytics.utils import ASSETS
 
     image = cv2.resize(cv2.imread(str(ASSETS / "bus.jpg")), (args.imgsz, args.imgsz))
-    nets = {kind: network(f"{name}-{kind}.yaml") for kind in ("multitask", "seg", "pose")}
+    nets = {kind: network(f"{name}-{kind}.yaml", args.reach) for kind in ("multitask", "seg", "pose")}
     given = {kind: thresholds(model, image, args.imgsz, args.counts) for kind, model in nets.items()}
     torch.set_num_threads(args.threads)  # the host sets its own number when it selects a device
     rows = []
@@ -127,6 +131,8 @@ def measure(name: str, args: argparse.Namespace, osnet: Any) -> list[dict[str, A
         times["pose + seg"] = [a + b for a, b in zip(times["pose"], times["seg"], strict=True)]
         if osnet:
             times["pose + seg + OSNet"] = [a + b for a, b in zip(times["pose + seg"], times["OSNet"], strict=True)]
+        if set(found.values()) != {count}:
+            raise RuntimeError(f"{name}: every network is to find {count} objects, found {found}; lower --counts.")
         rows.append({"model": name, "detections": count, "found": found, "ms": times})
         progress(
             f"{name}, {count} detections: " + ", ".join(f"{w} {statistics.median(t):.1f}" for w, t in times.items())
@@ -170,7 +176,7 @@ def measure_stages(name: str, args: argparse.Namespace) -> dict[str, list[float]
     from ultralytics.utils import ASSETS
 
     image = cv2.resize(cv2.imread(str(ASSETS / "bus.jpg")), (args.imgsz, args.imgsz))
-    model = network(f"{name}-multitask.yaml")
+    model = network(f"{name}-multitask.yaml", args.reach)
     given = thresholds(model, image, args.imgsz, args.counts)
     torch.set_num_threads(args.threads)
     out: dict[str, list[float]] = {stage: [] for stage in STAGES}

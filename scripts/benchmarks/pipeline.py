@@ -3,12 +3,13 @@
     python scripts/benchmarks/pipeline.py --weights DIR --source DIR/mot/PETS09-S2L1-a/img1
     python scripts/benchmarks/pipeline.py --weights DIR --source film.mp4 --memory
 
-One way is `track` of one multitask network with `multicue`. The other is one loop over stock `yolov8n-pose` with
-`track` (its default tracker), stock `yolov8n-seg`, and an OSNet on the crop of every tracked person. Both read the same
-files and draw and write nothing. The frames are cut into parts, which both ways run through in turn.
+One network is `track` of a multitask network with `multicue`. The chain is stock `yolov8n-pose` with `track` and
+ByteTrack, stock `yolov8n-seg`, and an OSNet on the crop of every tracked person. Both are one loop that reads a frame
+and hands it on; nothing is drawn or written. The frames are cut into parts, which both run through in turn. "One
+network, reading ahead" is `track` of the files themselves, where the next frame is read while the network runs.
 
-Also: where our time goes, stage by stage, and the floor, which is the network without its head. `--memory` runs our
-way alone over the whole source and prints the memory of the process as it goes.
+Also: where our time goes, stage by stage, and the floor, the network without its head. `--memory` runs our way alone
+over the whole source and prints the memory of the process as it goes.
 
 `--weights` holds `yolov8n-seg.pt`, `yolov8n-pose.pt` and `osnet*.onnx`. The multitask network is made from both: it
 does the work of a trained one, but its keypoints and embeddings are not meant to be right. `--model` names a trained
@@ -28,6 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cv2
 from timing import available_cores, load_average, machine, positive, progress, write_json
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
@@ -62,29 +64,33 @@ def multitask(args: argparse.Namespace) -> Any:
 
 def common(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of every network."""
-    return {"imgsz": args.imgsz, "conf": args.conf, "classes": [0], "device": "cpu", "verbose": False, "stream": True}
+    return {"imgsz": args.imgsz, "conf": args.conf, "classes": [0], "device": "cpu", "verbose": False}
 
 
-def listed(files: list[str], folder: Path) -> str:
-    """Return a text file that lists `files`: the host loads them one by one, a Python list as one batch."""
-    path = folder / "frames.txt"
-    path.write_text("\n".join(files))
-    return str(path)
-
-
-def ours(model: Any, source: str, args: argparse.Namespace) -> Iterator[Any]:
+def ours(model: Any, files: list[str], args: argparse.Namespace) -> Iterator[Any]:
     """Yield the result of each frame: boxes with ids, masks, keypoints, embeddings."""
-    yield from model.track(source, persist=True, **common(args))
+    for file in files:
+        yield model.track(cv2.imread(file), persist=True, **common(args))[0]
 
 
-def chained(pose: Any, seg: Any, osnet: Any, source: str, args: argparse.Namespace) -> Iterator[Any]:
+def reading_ahead(model: Any, files: list[str], args: argparse.Namespace) -> Iterator[Any]:
+    """Yield the same from the files; a text file lists them, as the host takes a Python list for one batch."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "frames.txt"
+        path.write_text("\n".join(files))
+        yield from model.track(str(path), persist=True, stream=True, **common(args))
+
+
+def chained(pose: Any, seg: Any, osnet: Any, files: list[str], args: argparse.Namespace) -> Iterator[Any]:
     """Yield the same of each frame from three networks and a stock tracker."""
-    people = pose.track(source, persist=True, **common(args))
-    for tracked, masks in zip(people, seg.predict(source, **common(args)), strict=True):
-        yield tracked, masks, osnet(tracked.orig_img, tracked.boxes.xyxy.numpy())
+    for file in files:
+        image = cv2.imread(file)
+        tracked = pose.track(image, persist=True, tracker="bytetrack.yaml", **common(args))[0]
+        masks = seg.predict(image, **common(args))[0]
+        yield tracked, masks, osnet(image, tracked.boxes.xyxy.numpy())
 
 
-def stage_times(model: Any, source: str, args: argparse.Namespace) -> dict[str, list[float]]:
+def stage_times(model: Any, files: list[str], args: argparse.Namespace) -> dict[str, list[float]]:
     """Return the milliseconds of each stage of our way, frame by frame."""
     import torch
 
@@ -104,7 +110,7 @@ def stage_times(model: Any, source: str, args: argparse.Namespace) -> dict[str, 
     Tracking.update = timed  # type: ignore[method-assign]
     try:
         start = time.perf_counter()
-        for result in ours(model, source, args):
+        for result in ours(model, files, args):
             whole = (time.perf_counter() - start) * 1e3
             for stage, ms in result.speed.items():
                 out[stage].append(ms)
@@ -136,7 +142,7 @@ def floor_ms(model: Any, image: Any, runs: int) -> float:
 
 
 def run_in_turn(
-    files: list[str], ways: dict[str, Callable[[str], Iterator[Any]]], args: argparse.Namespace, folder: Path
+    files: list[str], ways: dict[str, Callable[[list[str]], Iterator[Any]]], args: argparse.Namespace
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Return milliseconds per frame of each part by way, and how many objects each way gives."""
     import torch
@@ -144,7 +150,7 @@ def run_in_turn(
     times: dict[str, list[float]] = {name: [] for name in ways}
     found = dict.fromkeys(ways, 0)
     for part in range(args.parts):
-        chosen = listed([files[(part * args.frames + i) % len(files)] for i in range(args.frames)], folder)
+        chosen = [files[(part * args.frames + i) % len(files)] for i in range(args.frames)]
         for name, way in ways.items():
             torch.set_num_threads(args.threads)  # the host sets its own number when it selects a device
             start = time.perf_counter()
@@ -168,7 +174,7 @@ def follow_memory(model: Any, args: argparse.Namespace) -> list[tuple[int, float
     import torch
 
     out = []
-    for i, _ in enumerate(model.track(str(args.source), persist=True, **common(args)), start=1):
+    for i, _ in enumerate(model.track(str(args.source), persist=True, stream=True, **common(args)), start=1):
         if i == 1:
             torch.set_num_threads(args.threads)
         if i % STEP == 0:
@@ -181,7 +187,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     args = parse(argv)
     os.environ.setdefault("YOLO_OFFLINE", "true")
-    import cv2
     import torch
     from trackbench.osnet import OSNet
     from ultralytics import YOLO
@@ -198,19 +203,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = sorted(str(f) for f in args.source.iterdir() if f.suffix.lower() in SUFFIXES)
     pose, seg = (YOLO(args.weights / f"yolov8n-{task}.pt") for task in ("pose", "seg"))
     osnet = OSNet(next(args.weights.glob("osnet*.onnx")), args.threads)
-    ways: dict[str, Callable[[str], Iterator[Any]]] = {
-        "one network": lambda source: ours(model, source, args),
-        "chain": lambda source: chained(pose, seg, osnet, source, args),
+    ahead = multitask(args)  # with a tracker of its own
+    ways: dict[str, Callable[[list[str]], Iterator[Any]]] = {
+        "one network": lambda part: ours(model, part, args),
+        "chain": lambda part: chained(pose, seg, osnet, part, args),
+        "one network, reading ahead": lambda part: reading_ahead(ahead, part, args),
     }
-    with TemporaryDirectory() as folder:
-        times, found = run_in_turn(files, ways, args, Path(folder))
-        stages = stage_times(model, listed(files[: 3 * args.frames], Path(folder)), args)
+    times, found = run_in_turn(files, ways, args)
+    stages = stage_times(model, files[: 3 * args.frames], args)
     medians = {name: statistics.median(t) for name, t in times.items()}
     frames = args.parts * args.frames
     print("| way | ms a frame | frames a second | objects a frame |\n|---|--:|--:|--:|")
     for name, ms in medians.items():
         print(f"| {name} | {ms:.1f} | {1000 / ms:.1f} | {found[name] / frames:.1f} |")
-    ratios = sorted(b / a for a, b in zip(*times.values(), strict=True))
+    ratios = sorted(b / a for a, b in zip(times["one network"], times["chain"], strict=True))
     print(f"\n**{medians['chain'] / medians['one network']:.2f}** times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
     x = torch.rand(1, 3, *model.predictor.preprocess([cv2.imread(files[0])]).shape[2:])
