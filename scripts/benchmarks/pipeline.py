@@ -3,10 +3,10 @@
     python scripts/benchmarks/pipeline.py --weights DIR --source DIR/mot/PETS09-S2L1-a/img1
     python scripts/benchmarks/pipeline.py --weights DIR --source film.mp4 --memory
 
-One network is `track` of a multitask network with `multicue`. The chain is stock `yolov8n-pose` with `track` and
-ByteTrack, stock `yolov8n-seg`, and an OSNet on the crop of every tracked person. Both are one loop that reads a frame
-and hands it on; nothing is drawn or written. The frames are cut into parts, which both run through in turn. "One
-network, reading ahead" is `track` of the files themselves, where the next frame is read while the network runs.
+One network is `track` of a multitask network with `multicue`. The chain is stock `yolov8n-pose` with `track` and its
+tracker, stock `yolov8n-seg`, and an OSNet on the crop of every tracked person. Both are one loop that reads a frame and
+hands it on; nothing is drawn or written. The frames are cut into parts, which both run through in turn. "One network,
+reading ahead" is `track` of the files themselves, where the next frame is read while the network runs.
 
 Also: where our time goes, stage by stage, and the floor, the network without its head. `--memory` runs our way alone
 over the whole source and prints the memory of the process as it goes.
@@ -38,11 +38,14 @@ STEP = 100  # frames from one print of the memory to the next
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--weights", type=Path, required=True)
     add("--source", type=Path, required=True, help="folder of frames, or (with --memory) a video")
     add("--model", type=Path, help="trained multitask checkpoint (default: made from the stock ones)")
+    add("--tracker", default=DEFAULT_CFG_DICT["tracker"], help="of the chain (default: the host's, %(default)s)")
     add("--imgsz", type=positive, default=640)
     add("--conf", type=float, default=0.1)
     add("--parts", type=positive, default=9, help="parts that are run in turn; the first is not timed")
@@ -85,7 +88,7 @@ def chained(pose: Any, seg: Any, osnet: Any, files: list[str], args: argparse.Na
     """Yield the same of each frame from three networks and a stock tracker."""
     for file in files:
         image = cv2.imread(file)
-        tracked = pose.track(image, persist=True, tracker="bytetrack.yaml", **common(args))[0]
+        tracked = pose.track(image, persist=True, tracker=args.tracker, **common(args))[0]
         masks = seg.predict(image, **common(args))[0]
         yield tracked, masks, osnet(image, tracked.boxes.xyxy.numpy())
 

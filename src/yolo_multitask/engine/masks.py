@@ -5,6 +5,7 @@ N detections, h w the network input, H W map of prototypes.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from ultralytics.utils import ops
@@ -31,7 +32,7 @@ def assemble(
     small = shape[0] * shape[1] < SMALL
     if small or proto.device.type != "cpu" or (proto.shape[1] * step, proto.shape[2] * step) != tuple(shape):
         return ops.process_mask(proto, coefficients, boxes, shape, upsample=True)  # type: ignore[no-any-return]
-    out = torch.zeros(len(boxes), *shape, dtype=torch.uint8)
+    out = torch.from_numpy(np.zeros((len(boxes), *shape), np.uint8))  # pages that no mask touches are never written
     limits = torch.tensor([shape[1], shape[0]] * 2)
     corners = torch.minimum(boxes.nan_to_num(0).ceil().clamp(min=0), limits).long().tolist()
     for mask, weights, (left, top, right, bottom) in zip(out, coefficients.float(), corners, strict=True):
