@@ -132,8 +132,9 @@ def synchronise(device: torch.device) -> None:
 
 
 def own_copy(model: Any) -> Any:
-    """Return a copy of a `MultiTaskYOLO` that shares nothing with it, without predictor and trainer."""
-    return deepcopy(model, {id(model.predictor): None, id(model.trainer): None})
+    """Return a copy of a `MultiTaskYOLO` that shares nothing with it, without predictor, trainer and callbacks."""
+    left_out: dict[int, Any] = {id(model.predictor): None, id(model.trainer): None, id(model.callbacks): {}}
+    return deepcopy(model, left_out)
 
 
 def open_model(file: str, task: str | None = None) -> Any:

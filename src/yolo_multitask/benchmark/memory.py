@@ -54,7 +54,7 @@ def measure_memory(
     np.save(scratch / "image.npy", image)
     env = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-m", "yolo_multitask.benchmark.memory", str(scratch)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=env, check=False)
     if done.returncode:
         why = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         raise RuntimeError(f"measuring the memory of {' and '.join(c.name for c in contenders)} failed: {why}")

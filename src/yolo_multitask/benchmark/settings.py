@@ -87,6 +87,10 @@ class Settings:
             raise ValueError("'batches' must name one batch size or more, got none; write batches=[1,4].")
         for size in self.batches:
             _whole("batches", size, 1)
+        for key in ("data", "project", "name"):
+            value = getattr(self, key)
+            if value is not None and not isinstance(value, (str, Path)):
+                raise ValueError(f"'{key}' must be a path or a name, got {value!r}.")
         for name in self.against:
             if not isinstance(name, str) or not name:
                 raise ValueError(f"'against' must list models by path or name, got {name!r}.")
@@ -118,6 +122,9 @@ def read_settings(arguments: Mapping[str, Any]) -> Settings:
         if key in given:
             listed = given[key] if isinstance(given[key], (list, tuple)) else [given[key]]
             given[key] = tuple(str(v) if isinstance(v, Path) else v for v in listed)
+    for key in ("project", "name"):  # as the host takes them
+        if isinstance(given.get(key), (int, float, Path)):
+            given[key] = str(given[key])
     return Settings(**given)
 
 
