@@ -229,7 +229,10 @@ def test_saved_files(model, images, tmp_path: Path) -> None:
     np.testing.assert_allclose(labels.conf, result.boxes.conf, rtol=1e-5)
 
 
-@pytest.mark.skipif("prefetch" not in inspect.getsource(BasePredictor.stream_inference), reason="older Ultralytics")
+@pytest.mark.skipif(
+    '"prefetch"' not in inspect.getsource(BasePredictor.stream_inference),
+    reason="this Ultralytics asks no model for it",
+)
 def test_the_next_image_is_read_in_a_thread(model, images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(4):
         cv2.imwrite(str(tmp_path / f"{i}.png"), images[i % 2])
