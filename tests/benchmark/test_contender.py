@@ -10,7 +10,7 @@ import torch
 from support.benchmark import picture
 
 from yolo_multitask import MultiTaskYOLO
-from yolo_multitask.benchmark.contender import Contender, open_model, own_copy
+from yolo_multitask.benchmark.contender import Contender, distinct_names, open_model, own_copy
 
 ARGUMENTS: dict[str, Any] = {"imgsz": 64, "device": "cpu", "verbose": False}
 
@@ -76,14 +76,30 @@ def test_the_model_of_the_user_is_left_alone(checkpoints: dict[str, str], tmp_pa
     assert all(after[key].data_ptr() == value.data_ptr() for key, value in before.items())
 
 
-def test_a_model_that_stands_in_no_file_is_saved(checkpoints: dict[str, str], tmp_path: Path) -> None:
-    loaded = contender(checkpoints["best"], tmp_path)
-    assert loaded.file == checkpoints["best"]
+def test_a_network_is_saved_as_it_is_now(checkpoints: dict[str, str], tmp_path: Path) -> None:
+    changed = MultiTaskYOLO(checkpoints["best"])
+    changed.model.head.cv3[0][-1].bias.data.fill_(3.0)
+    loaded = Contender(changed, ARGUMENTS, tmp_path, None)
+    assert (MultiTaskYOLO(loaded.file).model.head.cv3[0][-1].bias == 3).all()
     built = Contender(MultiTaskYOLO("yolov8n-multitask.yaml"), ARGUMENTS, tmp_path, None)
     assert Path(built.file).parent == tmp_path
     again = MultiTaskYOLO(built.file)
     assert again.task == "multitask"
     assert again.model.state_dict().keys() == built.model.model.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["best.pt"], ["best.pt"]),
+        (["a/best.pt", "b/last.pt"], ["best.pt", "last.pt"]),
+        (["runs/a/weights/best.pt", "runs/b/weights/best.pt"], ["a/weights/best.pt", "b/weights/best.pt"]),
+        (["best.pt", "a/best.pt"], ["best.pt", "a/best.pt"]),
+        (["a/best.pt", "a/best.pt"], ["best.pt", "best.pt"]),
+    ],
+)
+def test_names_tell_files_apart(files: list[str], names: list[str]) -> None:
+    assert distinct_names(files) == names
 
 
 def test_other_kinds_of_models_are_refused(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from ultralytics.utils.torch_utils import get_flops
 
 from yolo_multitask.model import MultiTaskYOLO
@@ -36,15 +37,15 @@ class Contender:
         Args:
             model: A `MultiTaskYOLO`; it is not to be used by others.
             arguments: Of its `predict`.
-            scratch: Folder where it is saved, if it stands in no file as it is.
+            scratch: Folder where a network is saved as it is now; an exported file is used where it stands.
             threads: Threads of PyTorch; None for as many as the host takes.
         """
         self.model = model
         self.name = Path(str(model.model_name)).name
         self.arguments = {"conf": CONF, **arguments}
         self.found = 0
-        self.file = model.ckpt_path
-        if not self.file or not Path(self.file).exists():
+        self.file = str(model.model)
+        if isinstance(model.model, nn.Module):
             self.file = str(scratch / f"model-{id(self)}.pt")
             model.save(self.file)
         model.reset_callbacks()
@@ -121,6 +122,16 @@ class Contender:
         with torch.inference_mode():
             self.backend(images)
         synchronise(images.device)
+
+
+def distinct_names(files: Sequence[str]) -> list[str]:
+    """Return the shortest ends of paths that tell different files apart: `best.pt`, or `a/weights/best.pt`."""
+    parts = [Path(file).parts for file in files]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-length:]) for p in parts]
+        if len(set(names)) == len(set(files)):
+            break
+    return names
 
 
 def synchronise(device: torch.device) -> None:

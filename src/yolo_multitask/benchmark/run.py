@@ -17,12 +17,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from torch import nn
 from ultralytics.cfg import get_save_dir
 from ultralytics.utils import ASSETS, LOGGER, TQDM
 from ultralytics.utils.torch_utils import select_device
 
 from yolo_multitask.benchmark.accuracy import accuracy
-from yolo_multitask.benchmark.contender import Contender, open_model, own_copy
+from yolo_multitask.benchmark.contender import Contender, distinct_names, open_model, own_copy
 from yolo_multitask.benchmark.memory import Memory, measure_memory
 from yolo_multitask.benchmark.report import STAGES, BenchmarkReport, Row, one_after_the_other
 from yolo_multitask.benchmark.settings import Settings, read_settings
@@ -73,6 +74,11 @@ class _Trial:
         self.common = {"imgsz": self.imgsz, "device": str(device), "quantize": 16 if settings.half else None}
         models = [own_copy(model), *(open_model(file) for file in settings.against)]
         self.contenders = [Contender(m, self._arguments(m), scratch, settings.threads) for m in models]
+        for contender, name in zip(self.contenders, distinct_names([str(m.model_name) for m in models]), strict=True):
+            contender.name = name
+        strides = [int(max(m.model.stride)) for m in models if isinstance(m.model, nn.Module)]
+        if self.imgsz % max([1, *strides]):
+            raise ValueError(f"'imgsz' must be a multiple of {max(strides)} pixels for these models, got {self.imgsz}.")
         self.notes: list[str] = []
 
     def _arguments(self, model: Any) -> dict[str, Any]:
