@@ -150,6 +150,10 @@ def test_different_numbers_of_objects_are_said(checkpoints: dict[str, str], no_p
         ({"source": "nowhere.jpg"}, "source=nowhere.jpg: expected one image"),
         ({"source": np.zeros((4, 4))}, "expected an image (H, W, 3) of uint8, got (4, 4) of float64"),
         ({"half": True}, "'half' has no effect on a CPU"),
+        (
+            {"against": "yolov8n-p6.yaml", "imgsz": 96},
+            "'imgsz' must be a multiple of 64 pixels for these models, got 96",
+        ),
         ({"against": "yolov8n-cls.yaml"}, "expected a model for detect, segment, pose or multitask"),
     ],
 )
