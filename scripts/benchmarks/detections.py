@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from one_net_or_two import settle
-from timing import available_cores, load_average, machine, positive, progress, write_json
+from timing import available_cores, load_average, machine, positive, progress, where, write_json
 
 COUNTS = (0, 5, 20, 50, 100, 300)
 CANDIDATES = 10  # anchors that enter the NMS for each detection
@@ -249,9 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         draw(args.plot, args.counts, stages, f"{args.models[0]}-multitask, {args.imgsz} px")
     place["load_after"] = load_average()
     print(
-        f"\nMedians of {args.runs} runs of each way in turn. {place['cpu']}, {args.threads} threads; torch "
-        f"{place['torch']}, ultralytics {place['ultralytics']}. Load average {place['load_before']} before, "
-        f"{place['load_after']} after. Input {args.imgsz}, batch 1."
+        f"\nMedians of {args.runs} runs of each way in turn. Input {args.imgsz}, batch 1. {where(place, args.threads)}"
     )
     if args.json:
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}

@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
-from timing import available_cores, load_average, machine, positive, progress, write_json
+from timing import available_cores, load_average, machine, positive, progress, where, write_json
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 STEP = 100  # frames from one print of the memory to the next
@@ -228,10 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"| {name} | {statistics.median(ms):.1f} |")
     print(f"| floor: the network without its head | {floor_ms(model, x, args.frames):.1f} |")
     place["load_after"] = load_average()
-    print(
-        f"\n{place['cpu']}, {args.threads} threads; torch {place['torch']}, ultralytics {place['ultralytics']}; load "
-        f"average {place['load_before']} before, {place['load_after']} after."
-    )
+    print(f"\n{where(place, args.threads)}")
     if args.json:
         write_json(args.json, {"machine": place, "ms": times, "stages": stages, "objects": found})
     return 0

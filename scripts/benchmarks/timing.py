@@ -21,6 +21,7 @@ __all__ = [
     "machine",
     "positive",
     "progress",
+    "where",
     "write_json",
 ]
 
@@ -37,6 +38,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def where(place: Mapping[str, Any], threads: int) -> str:
+    """Return a line that places times: `machine` with `load_before` and `load_after`, and the threads of torch."""
+    return (
+        f"{place['cpu']}, {threads} threads; torch {place['torch']}, ultralytics {place['ultralytics']}. Load average "
+        f"{place['load_before']} before, {place['load_after']} after."
+    )
 
 
 def progress(text: str) -> None:

@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from timing import available_cores, load_average, machine, positive, progress, write_json
+from timing import available_cores, load_average, machine, positive, progress, where, write_json
 
 KINDS = ("multitask", "multitask, track", "seg", "pose")
 FAMILY = "yolov8n"
@@ -124,10 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind in KINDS:
         print(f"| {kind} | {ms[kind]:.0f} | {ms[kind] / both:.2f} | {mb[kind]:.0f} | {mb[kind] / larger:.2f} |")
     place["load_after"] = load_average()
-    print(
-        f"\n{FAMILY}, batch {args.batch}, {args.imgsz} px. {place['cpu']}, {args.threads} threads; torch "
-        f"{place['torch']}. Load average {place['load_before']} before, {place['load_after']} after."
-    )
+    print(f"\n{FAMILY}, batch {args.batch}, {args.imgsz} px. {where(place, args.threads)}")
     if args.json:
         write_json(args.json, {"machine": place, "runs": runs})
     return 0

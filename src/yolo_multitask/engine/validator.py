@@ -177,9 +177,8 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         cues = self.prepare_tracking(getattr(find_network(model), "kpt_oks_sigmas", None))
         self.cues = tuple(t for t in cues if t in unused)
         self.layout = activate(model, model_tasks(model) if self.training else (*self.tasks, *self.cues))
-        self._lazy_head = (
-            None if self.training or self.args.augment or not is_lazy(self.args, self.device) else find_head(model)
-        )
+        whole = self.training or self.args.augment or not is_lazy(self.args, self.device)
+        self._lazy_head = None if whole else find_head(model)
         if self._lazy_head is not None:
             self._lazy_head.lazy = True
         self._native_masks = bool(self.args.save_json or self.args.save_txt)  # more accurate, slower; as the host

@@ -112,10 +112,8 @@ def multiply_out(upsample: nn.ConvTranspose2d, conv: nn.Conv2d) -> tuple[torch.T
         The weights (4C, C, 2, 2), and those of the upsampling's bias (4C, 1, 2, 2).
     """
     assert upsample.bias is not None
-    given = (conv.weight, upsample.weight, upsample.bias)
-    fine, up, bias = (
-        x.detach().cpu().double() for x in given
-    )  # (C, C, 3, 3), (C, C, 2, 2), (C,); not every device has double
+    given = (conv.weight, upsample.weight, upsample.bias)  # (C, C, 3, 3), (C, C, 2, 2), (C,)
+    fine, up, bias = (x.detach().cpu().double() for x in given)  # not every device has double
     width = len(fine)
     weight, edge = fine.new_zeros(2, 2, width, up.shape[0], 2, 2), fine.new_zeros(2, 2, width, 1, 2, 2)
     for sy, sx, ky, kx in product(range(2), range(2), range(3), range(3)):

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 from ultralytics.nn.modules.conv import Conv, DWConv
 
-DENSE_SHARE = (
-    0.06  # of a level's anchors, from which its whole map is no slower (on a CPU, scripts/benchmarks/crossover.py)
-)
+# share of a level's anchors from which its whole map is no slower (on a CPU, scripts/benchmarks/crossover.py)
+DENSE_SHARE = 0.06
 
 
 class Sites:
@@ -41,10 +40,6 @@ class Sites:
     def __len__(self) -> int:
         """Return how many anchors there are, N."""
         return len(self.anchor_N)
-
-    def at(self, chosen: torch.Tensor) -> Sites:
-        """Return those of the anchors that an index or a mask chooses."""
-        return Sites(self.feats, self.strides_of_levels, self.image_N[chosen], self.anchor_N[chosen])
 
     @cached_property
     def levels(self) -> list[Level]:
