@@ -43,8 +43,9 @@ class Camera:
             first one.
         """
         factor = min(1.0, WORKING_SIDE / max(image.shape[:2]))
-        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else image
-        gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) if small.ndim == 3 else small.copy()
+        gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image.copy()
+        if factor < 1:
+            gray = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         last, last_boxes = self._gray, self._boxes
         self._gray, self._boxes = gray, boxes_D4 * factor
         if last is None or last.shape != gray.shape:
