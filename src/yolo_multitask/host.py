@@ -8,6 +8,7 @@ hook, through `super()`. The contract tests name each seam, so that a new Ultral
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,10 +18,12 @@ from torch import nn
 from ultralytics import __version__ as HOST_VERSION
 from ultralytics.cfg import TASK2CALIBRATIONDATA, TASK2DATA, TASK2METRIC, TASK2MODEL
 from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import guess_model_scale, load_checkpoint
 from ultralytics.trackers.track import TRACKER_MAP
 from ultralytics.utils.checks import parse_version
+from ultralytics.utils.files import import_execstack
 from ultralytics.utils.torch_utils import initialize_weights
 
 from yolo_multitask.tasks import DEFAULT_MODEL, TASK
@@ -185,6 +188,21 @@ def restore_postprocess(predictor: Any) -> None:
     if hasattr(predictor, "_orig_postprocess"):
         predictor.postprocess = predictor._orig_postprocess
         del predictor._orig_postprocess
+
+
+def file_metadata(file: Any) -> dict[str, Any]:
+    """Return the metadata of an exported file, as text in some formats; empty where the host finds none."""
+    if str(file).endswith(".mnn"):  # the host reads it where the file is run alone
+        return _mnn_metadata(file)
+    return BaseBackend.read_metadata(file)  # type: ignore[no-any-return]
+
+
+def _mnn_metadata(file: Any) -> dict[str, Any]:
+    try:
+        MNN = import_execstack("MNN", "_mnncengine*.so", "_tools*.so")
+        return dict(json.loads(MNN.nn.load_module_from_file(str(file), [], []).get_info()["bizCode"]))
+    except (ImportError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def require_network(model: Any) -> None:

@@ -222,13 +222,26 @@ class MultiTaskYOLO(YOLO):
             yield from results
 
     def export(self, **kwargs: Any) -> str:
-        """Export stock models through the host.
+        """Export to another format; see the host's `export` for formats and arguments.
+
+        Args:
+            **kwargs: The host's. For a multitask model also the switches, and `masks`: with `nms=True`, whether masks
+                are assembled in the graph.
+
+        Returns:
+            The path of the file or folder.
 
         Raises:
-            NotImplementedError: For multitask models.
+            ValueError: If the format cannot carry the model, or an argument does not fit.
         """
-        self._refuse_multitask("export")
-        return str(super().export(**host_cfg(kwargs)))
+        if self.task != host.TASK:
+            return str(super().export(**host_cfg(kwargs)))
+        from yolo_multitask.export.exporter import MultiTaskExporter
+
+        host.require_network(self)
+        own = {"imgsz": self.model.args["imgsz"], "batch": 1, "data": None, "device": None, "verbose": False}
+        overrides = {**self.overrides, **own, **kwargs, "mode": "export"}  # as the host
+        return MultiTaskExporter(overrides=overrides, _callbacks=self.callbacks)(model=self.model)
 
     def benchmark(self, data: Any = None, format: str = "", verbose: Any = False, **kwargs: Any) -> Any:
         """Measure a multitask model, beside the models that it replaces; a stock model through the host.

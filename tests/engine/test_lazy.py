@@ -208,7 +208,7 @@ def test_arguments_of_the_nms(images: list[np.ndarray], given: dict[str, Any]) -
 def test_only_candidates_of_the_classes_get_a_box(images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     boxes_at = MultiTask.boxes_at
-    monkeypatch.setattr(MultiTask, "boxes_at", lambda *args: asked.append(len(args[3])) or boxes_at(*args))
+    monkeypatch.setattr(MultiTask, "boxes_at", lambda head, sites: asked.append(len(sites)) or boxes_at(head, sites))
     model = build("yolov8n", fused=True)
     for arguments in ({}, {"classes": [0]}):
         MultiTaskPredictor(overrides={**BASE, **arguments, "lazy": True})(images, model=model)

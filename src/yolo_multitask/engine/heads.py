@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_multitask.args import check_tasks
+from yolo_multitask.engine import exported
 from yolo_multitask.nn.heads import MultiTask
 from yolo_multitask.nn.network import MultiTaskModel
 from yolo_multitask.tasks import RowLayout
@@ -33,13 +33,7 @@ def model_tasks(model: Any) -> tuple[str, ...]:
         ValueError: If it is neither our model nor an exported file that names its tasks.
     """
     head = find_head(model)
-    tasks = head.tasks if head is not None else (getattr(model, "metadata", None) or {}).get("tasks")
-    if not tasks:
-        raise ValueError(
-            f"expected a MultiTaskModel or a file exported from one, found {type(unwrap_model(model)).__name__} "
-            "without 'tasks'; stock models run through ultralytics.YOLO"
-        )
-    return check_tasks(tasks)
+    return head.tasks if head is not None else exported.tasks(model)
 
 
 def activate(model: Any, tasks: Sequence[str]) -> RowLayout:
@@ -51,10 +45,4 @@ def activate(model: Any, tasks: Sequence[str]) -> RowLayout:
     if head is not None:
         head.active = check_tasks(tasks)
         return head.layout
-    metadata, has = model.metadata, model_tasks(model)
-    return RowLayout(
-        nc=len(model.names),
-        nk=prod(model.kpt_shape) if "pose" in has else 0,
-        nm=int(metadata["nm"]) if "segment" in has else 0,
-        ne=int(metadata.get("embed_dim") or 0),
-    )
+    return exported.layout(model)

@@ -14,6 +14,7 @@ from ultralytics.utils import nms
 
 from yolo_multitask.args import DEFAULTS
 from yolo_multitask.nn.heads import MultiTask
+from yolo_multitask.nn.sites import Sites
 
 
 class Detected(NamedTuple):
@@ -60,7 +61,7 @@ def detect(
     if cls is not None and not settings.get("multi_label"):
         candidate &= torch.isin(cls, torch.as_tensor(classes, device=cls.device))
     image_N, anchor_N = candidate.nonzero(as_tuple=True)
-    boxes_4N = head.boxes_at(maps, image_N, anchor_N)
+    boxes_4N = head.boxes_at(Sites(maps["feats"], head.stride, image_N, anchor_N))
     found, kept = [], []
     for i, own in enumerate(scores):
         mine = (image_N == i).nonzero().flatten()
@@ -74,7 +75,8 @@ def detect(
         kept.append(mine[places.flatten().long()])
     chosen = torch.cat(kept)
     rows, image_N = torch.cat(found), image_N[chosen]
-    extra = head.rows_at(maps, boxes_4N[:, chosen], image_N, anchor_N[chosen])
+    sites = Sites(maps["feats"], head.stride, image_N, anchor_N[chosen])
+    extra = head.rows_at(sites, boxes_4N[:, chosen], maps["taps"])
     around = torch.tensor([-margin, -margin, margin, margin], device=rows.device)
     proto = head.prototypes(maps, rows[:, :4] + around, image_N)
     return Detected(list(torch.cat((rows, extra), 1).split([len(k) for k in kept])), proto)

@@ -14,7 +14,8 @@ from ultralytics.utils import DEFAULT_CFG, ops
 
 from yolo_multitask import host
 from yolo_multitask.args import full_cfg, normalise, select_tasks
-from yolo_multitask.engine.heads import activate, find_head, model_tasks
+from yolo_multitask.engine import exported
+from yolo_multitask.engine.heads import activate, find_head, find_network, model_tasks
 from yolo_multitask.engine.lazy import Detected, detect, is_lazy
 from yolo_multitask.engine.masks import assemble
 from yolo_multitask.engine.results import Results
@@ -48,6 +49,7 @@ class MultiTaskPredictor(DetectionPredictor):
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Set up the model; see the host. The next images are then read in a thread, on a CPU too."""
         super().setup_model(model, verbose)
+        exported.adopt(self.model)
         self.model.prefetch = True
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
@@ -61,6 +63,7 @@ class MultiTaskPredictor(DetectionPredictor):
         switches = getattr(self.args, "switches", None) or {}
         self.tasks = select_tasks(switches, model_tasks(self.model), f"model '{self.args.model}'")
         self.layout = activate(self.model, self.tasks)
+        exported.warn_of_conf(self.model, self.args.conf)
 
     def inference(self, im: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the network; lazily where that is cheaper, with its NMS in it, see `engine.lazy`.
@@ -108,8 +111,7 @@ class MultiTaskPredictor(DetectionPredictor):
         """Turn the model's output into results; one NMS for all tasks.
 
         Args:
-            preds: `Detected`; or `[y, raw]`, or `[(y, proto), raw]` with masks; `y` or `[y, proto]` from an exported
-                file.
+            preds: `Detected`; or `[y, raw]`, or `[(y, proto), raw]` with masks; what an exported file gives.
             img: Network input (B, C, h, w).
             orig_imgs: The images (H, W, C), or the tensor (B, C, H, W) that the user passed.
             **kwargs: `iou` overrides the NMS threshold of a dense pass, as in the host.
@@ -121,9 +123,12 @@ class MultiTaskPredictor(DetectionPredictor):
             if not isinstance(orig_imgs, list):
                 orig_imgs = ops.convert_torch2numpy_batch(orig_imgs)[..., ::-1]
             return self.construct_results(preds.rows, img, orig_imgs, preds.proto)
-        if self.layout.nm:
-            kwargs["protos"] = preds[0][1] if isinstance(preds[0], tuple) else preds[1]
-        rows = preds[0] if isinstance(preds, (list, tuple)) else preds
+        if self.model.format != "pt":
+            rows, kwargs["protos"] = exported.read_outputs(self.model, preds)
+        else:
+            rows = preds[0]
+            if self.layout.nm:
+                rows, kwargs["protos"] = rows
         return super().postprocess(rows, img, orig_imgs, **kwargs)  # type: ignore[no-any-return]
 
     def construct_results(
@@ -160,16 +165,17 @@ class MultiTaskPredictor(DetectionPredictor):
         boxes[:, :4] = ops.scale_boxes(shape, boxes[:, :4], orig_img.shape)
         masks = keypoints = embeddings = next_boxes = None
         if proto is not None and "segment" in self.tasks:
+            proto, weights = exported.mask_factors(self.model, pred, layout, proto)
             if self.args.retina_masks:
-                masks = ops.process_mask_native(proto, pred[:, layout.mask], boxes[:, :4], orig_img.shape[:2])
+                masks = ops.process_mask_native(proto, weights, boxes[:, :4], orig_img.shape[:2])
             else:
-                masks = assemble(proto, pred[:, layout.mask], pred[:, :4], tuple(shape))
+                masks = assemble(proto, weights, pred[:, :4], tuple(shape))
         if layout.nk and "pose" in self.tasks:
             points = pred[:, layout.kpt].reshape(len(pred), *self.model.kpt_shape).clone()
             keypoints = self._hide_absent(ops.scale_coords(shape, points, orig_img.shape), boxes[:, 5])
-        if layout.ne:
+        if layout.ne and "track" in self.tasks:
             embeddings = pred[:, layout.embed]
-        if layout.nb:
+        if layout.nb and "track" in self.tasks:
             next_boxes = scale_unclipped(shape, pred[:, layout.next], orig_img.shape)
         return Results(
             orig_img,
@@ -184,7 +190,7 @@ class MultiTaskPredictor(DetectionPredictor):
 
     def _hide_absent(self, keypoints: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """Zero the keypoints (N, K, D) of `classes` (N,) that have none, where the model names its `kpt_classes`."""
-        with_keypoints = getattr(getattr(self.model, "model", None), "kpt_classes", None)
+        with_keypoints = getattr(find_network(self.model), "kpt_classes", None)
         if with_keypoints is not None:
             keypoints[~torch.isin(classes.long(), torch.as_tensor(list(with_keypoints), device=classes.device))] = 0
         return keypoints

@@ -20,6 +20,7 @@ from ultralytics.utils.plotting import colors
 from yolo_multitask import host
 from yolo_multitask.data.labels import Instance, LabelSpec, format_line
 from yolo_multitask.engine.draw import draw_trails
+from yolo_multitask.interop import Interop
 
 _SMALLEST_SIDE = 1e-6  # normalised side written for a box that was clipped to nothing; a label needs one above 0
 
@@ -65,7 +66,7 @@ class Trails(BaseTensor):
         return self.data
 
 
-class TrackedResults(HostResults):
+class TrackedResults(Interop, HostResults):
     """The host's results with the trail of each object, which `plot` draws.
 
     Attributes:

@@ -19,7 +19,7 @@ from yolo_multitask.args import host_cfg, normalise, own_cfg, select_tasks
 from yolo_multitask.data.config import host_yaml, load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.data.sources import Source
-from yolo_multitask.engine import coco
+from yolo_multitask.engine import coco, exported
 from yolo_multitask.engine.heads import activate, find_head, find_network, model_tasks
 from yolo_multitask.engine.lazy import detect as detect_lazily
 from yolo_multitask.engine.lazy import is_lazy
@@ -83,6 +83,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         self.sources: tuple[Source, ...] = ()
         self._native_masks = False
         self._lazy_head: MultiTask | None = None
+        self._exported: Any = None
         self._loss_means = LossMeans()
         self._loaded: dict[str, Any] | None = None
         tasks = tuple(self.args.tasks or ("detect",))
@@ -107,8 +108,10 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
                 self.args.data, task=self.args.label_task, labels=self.args.labels, split=self.args.split or ""
             )
             self.args.data = self.data_name
-            if head is not None:  # the host prints the table's header before it has set up the model
-                self._set_tasks(self._choose_tasks(self._available(model), self._loaded))
+            # the host prints the table's header before it has set up the model
+            file = model or self.args.model
+            has = model_tasks(model) if head is not None else exported.read_metadata(file).get("tasks", ())
+            self._set_tasks(self._choose_tasks(self._available(has), self._loaded))
         try:
             if trainer is not None or self._loaded is None or not self._loaded.get("sources"):
                 return super().__call__(trainer=trainer, model=model, **kwargs)
@@ -127,9 +130,8 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """What to call the data in messages."""
         return str((self._loaded or {}).get("yaml_file") or self.args.data)
 
-    def _available(self, model: Any) -> tuple[str, ...]:
-        """Return the tasks that the model has and no switch turns off; in a training run, those that it trains."""
-        has = model_tasks(model)
+    def _available(self, has: tuple[str, ...]) -> tuple[str, ...]:
+        """Return which of a model's tasks no switch turns off; in a training run, those that it trains."""
         if self.args.tasks is not None:  # resolved by the trainer
             return tuple(t for t in has if t in self.args.tasks)
         return select_tasks(self.args.switches, has, f"model '{self.args.model}'")
@@ -169,8 +171,10 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """
         if not self.training and self._loaded is not None:
             self.data = self._loaded
+        exported.adopt(model)
+        self._exported = None if find_head(model) is not None else model
         self.sources = self.dataloader.dataset.sources
-        tasks = self._choose_tasks(self._available(model), self.data)
+        tasks = self._choose_tasks(self._available(model_tasks(model)), self.data)
         self._set_tasks(self.with_sequences(tasks, self.dataloader.dataset))
         super().init_metrics(model)
         unused = [t for t in model_tasks(model) if t not in self.tasks and self.args.switches.get(t, True)]
@@ -221,8 +225,8 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """Apply one NMS for all tasks.
 
         Args:
-            preds: `(y, raw)`, or `((y, proto), raw)` with masks; `(scores, maps)` of a lazy pass; `y` or `[y, proto]`
-                from an exported file.
+            preds: `(y, raw)`, or `((y, proto), raw)` with masks; `(scores, maps)` of a lazy pass; what an exported
+                file gives.
 
         Returns:
             Per image: `bboxes` (N, 4) x1 y1 x2 y2, `conf` (N,), `cls` (N,), with `segment` `masks` (N, h/4, w/4) or
@@ -233,16 +237,21 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         wanted = {*self.tasks, *self.cues}
         if self._lazy_head is not None:
             found, proto = self._detect_lazily(self._lazy_head, *preds)
+        elif self._exported is not None:
+            rows, proto = exported.read_outputs(self._exported, preds)
+            proto = proto if "segment" in wanted else None
+            found = super().postprocess(rows)
         else:
             if layout.nm and "segment" in wanted:
-                proto = preds[0][1] if isinstance(preds[0], tuple) else preds[1]
-            found = super().postprocess(preds[0] if isinstance(preds, (list, tuple)) else preds)
+                proto = preds[0][1]
+            found = super().postprocess(preds[0])
         process = ops.process_mask_native if self._native_masks else ops.process_mask
         for i, pred in enumerate(found):
             row = torch.nn.functional.pad(pred.pop("extra"), (6, 0))  # `layout` counts the first six values too
             if proto is not None:
                 size = [4 * x for x in proto.shape[2:]]
-                pred["masks"] = process(proto[i], row[:, layout.mask], pred["bboxes"], shape=size)
+                maps, weights = exported.mask_factors(self._exported, row, layout, proto[i])
+                pred["masks"] = process(maps, weights, pred["bboxes"], shape=size)
             if "pose" in wanted:
                 assert self._kpt_shape is not None
                 points = row[:, layout.kpt].unflatten(1, (self._kpt_shape[0], -1)).clone()

@@ -103,6 +103,11 @@ class Level:
         self.y_N, self.x_N = cell_N // width, cell_N % width
         self._patches: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
+    def is_dense(self) -> bool:
+        """Return whether it is cheaper to compute the whole map."""
+        batch, _, height, width = self.x.shape
+        return len(self.here) > DENSE_SHARE * batch * height * width
+
     def patches(self, radius: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the input around each anchor (N, C, 2R + 1, 2R + 1), zero outside the map, and what is inside it.
 
@@ -122,8 +127,7 @@ class Level:
 
     def run(self, stack: nn.Module) -> torch.Tensor:
         """Return what a stack of convolutions gives at the anchors, (N, columns)."""
-        batch, _, height, width = self.x.shape
-        if len(self.here) > DENSE_SHARE * batch * height * width:
+        if self.is_dense():
             return stack(self.x).flatten(2)[self.image_N, :, self.cell_N]  # type: ignore[no-any-return]
         layers = list(flat_layers(stack))
         radius = sum(spread(layer) for layer in layers)

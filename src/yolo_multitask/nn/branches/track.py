@@ -75,7 +75,7 @@ class TrackBranch(Branch):
         The points are read before the 1x1 convolution, which gives the same, as both steps are linear.
         """
         shares_N4 = boxes[0].T / input_size(sites.feats, sites.strides_of_levels)
-        padded, place_N = pad_by_image(shares_N4, sites.image_N, len(taps[0]))
+        padded, place_N = pad_by_image(shares_N4, sites.image_N, taps[0].shape[0])
         points = [read_points(x, padded)[sites.image_N, place_N] for x in taps]
         weights = [conv.weight[:, :, 0] for conv in self.reduce]  # type: ignore[index, union-attr]
         samples = F.conv1d(torch.cat(points, 1), torch.cat(weights, 1))  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ class TrackBranch(Branch):
             boxes_N4: cx cy w h as shares of the input's sides.
             image_N: Image of each box.
         """
-        padded, place_N = pad_by_image(boxes_N4, image_N, len(appearance[0]))
+        padded, place_N = pad_by_image(boxes_N4, image_N, appearance[0].shape[0])
         return self.describe(self.sample(appearance, padded)[image_N, place_N])
 
     def decode(
@@ -153,13 +153,17 @@ def pad_by_image(boxes_N4: torch.Tensor, image_N: torch.Tensor, batch: int) -> t
         image_N: Image of each.
         batch: Number of images.
     """
-    order = image_N.argsort(stable=True)
-    counts = image_N.bincount(minlength=batch)
-    place_N = torch.empty_like(image_N)
-    place_N[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[image_N[order]]
-    padded = boxes_N4.new_zeros(batch, int(counts.max()), BOX)
+    place_N = places_in_images(image_N, batch)
+    places = torch.arange(torch.cat((place_N, place_N.new_full((1,), -1))).max() + 1, device=image_N.device)
+    padded = boxes_N4.new_zeros(batch, 1, BOX) * places[:, None]  # sizes that a trace does not fix
     padded[image_N, place_N] = boxes_N4
     return padded, place_N
+
+
+def places_in_images(image_N: torch.Tensor, batch: int) -> torch.Tensor:
+    """Return of each entry how many of the same image stand before it, (N,), of `batch` images."""
+    here_NB = (image_N[:, None] == torch.arange(batch, device=image_N.device)).long()
+    return (here_NB.cumsum(0) * here_NB).sum(1) - 1
 
 
 def input_size(feats: Sequence[torch.Tensor], strides: torch.Tensor) -> torch.Tensor:
@@ -170,4 +174,5 @@ def input_size(feats: Sequence[torch.Tensor], strides: torch.Tensor) -> torch.Te
         strides: Pixels per cell, of the first level first.
     """
     height, width = feats[0].shape[2:]
-    return torch.tensor([width, height, width, height], device=strides.device, dtype=strides.dtype) * strides[0]
+    sides = torch.stack([torch.as_tensor(side) for side in (width, height, width, height)])  # a trace does not fix them
+    return sides.to(strides) * strides[0]

@@ -112,7 +112,7 @@ class MultiTask(Detect):
             of the branches. At inference `(y, raw)`, or `((y, proto), raw)` where masks are active, with `y`
             (B, 4 + nc + extra, A): boxes as cx cy w h in input pixels, class probabilities, then the decoded columns of
             `layout`. In export mode the first element alone. If `lazy`, `(scores, maps)` with class probabilities
-            (B, nc, A) and `maps` as `boxes_at` and `rows_at` take them.
+            (B, nc, A) and `maps`: `feats` and `taps`, the feature maps of the levels and of the other layers.
         """
         feats, taps = x[: self.nl], x[self.nl :] or x
         if self.lazy and not self.training:
@@ -130,38 +130,28 @@ class MultiTask(Detect):
         out = (y, raw["proto"]) if "proto" in raw else y
         return out if self.export else (out, raw)
 
-    def boxes_at(self, maps: Mapping[str, Any], image_N: torch.Tensor, anchor_N: torch.Tensor) -> torch.Tensor:
-        """Return the boxes at a few anchors, (4, N), cx cy w h in input pixels.
-
-        Args:
-            maps: From `forward`.
-            image_N: Image of each anchor, int64.
-            anchor_N: Index of each anchor over all levels, int64.
-        """
-        sites = Sites(maps["feats"], self.stride, image_N, anchor_N)
+    def boxes_at(self, sites: Sites) -> torch.Tensor:
+        """Return the boxes at a few anchors, (4, N), cx cy w h in input pixels."""
         if not len(sites):
             return self.stride.new_empty(4, 0)
         return (self.decode_bboxes(self.dfl(sites.run(self.cv2)), sites.anchors[None]) * sites.strides)[0]
 
-    def rows_at(
-        self, maps: Mapping[str, Any], boxes_4N: torch.Tensor, image_N: torch.Tensor, anchor_N: torch.Tensor
-    ) -> torch.Tensor:
+    def rows_at(self, sites: Sites, boxes_4N: torch.Tensor, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the decoded columns of the active branches at a few anchors, (N, extra), as `layout` says.
 
         Args:
-            maps: From `forward`.
-            boxes_4N: Boxes of the anchors from `boxes_at`.
-            image_N: Image of each anchor, int64.
-            anchor_N: Index of each anchor over all levels, int64.
+            sites: The anchors.
+            boxes_4N: Their boxes from `boxes_at`.
+            taps: Feature maps of the other layers that the head reads.
         """
-        if not len(anchor_N):
+        if not len(sites):
             return boxes_4N.new_empty(0, self.layout.extra)
-        sites, boxes = Sites(maps["feats"], self.stride, image_N, anchor_N), boxes_4N[None]
+        boxes = boxes_4N[None]
         columns = [
-            branch.decode(branch.at(sites, boxes, maps["taps"]), boxes, sites.anchors, sites.strides)
+            branch.decode(branch.at(sites, boxes, taps), boxes, sites.anchors, sites.strides)
             for branch in self.running.values()
         ]
-        return torch.cat(columns, 1)[0].T if columns else boxes_4N.new_empty(len(anchor_N), 0)
+        return torch.cat(columns, 1)[0].T if columns else boxes_4N.new_empty(len(sites), 0)
 
     def prototypes(self, maps: Mapping[str, Any], boxes_N4: torch.Tensor, image_N: torch.Tensor) -> torch.Tensor | None:
         """Return the mask prototypes (B, nm, H/4, W/4) where boxes are, elsewhere maybe zero; None without masks.

@@ -1,0 +1,129 @@
+"""Exported files as backends of the host: what their metadata says, and their outputs in one order and layout."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.utils import LOGGER
+
+from yolo_multitask import host
+from yolo_multitask.args import check_tasks
+from yolo_multitask.tasks import TASK, RowLayout
+
+_TEXT = ("description", "author", "date", "version", "license", "docs", "task", "head")  # metadata that is no literal
+
+
+def read_metadata(file: str | Path) -> dict[str, Any]:
+    """Return the metadata of an exported file with its values, not their texts; empty where it has none."""
+    return _values(host.file_metadata(file))
+
+
+def adopt(model: Any) -> None:
+    """Let the metadata of a backend of the host hold values, which some formats keep as text; a network is left alone.
+
+    Raises:
+        ValueError: If the file is not one of a multitask network.
+    """
+    if getattr(model, "format", "pt") == "pt":
+        return
+    values = _values(model.metadata)
+    if values.get("task") != TASK or "tasks" not in values:
+        raise ValueError(
+            f"expected a file exported from a multitask network by this package, found one of task "
+            f"'{values.get('task', 'unknown')}' without 'tasks' in its metadata. Export it again with 'ymt export', or "
+            "run a stock file with task=detect, segment or pose."
+        )
+    model.backend.apply_metadata(values)
+
+
+def tasks(model: Any) -> tuple[str, ...]:
+    """Return the tasks that a file computes.
+
+    Raises:
+        ValueError: If it does not say.
+    """
+    named = (getattr(model, "metadata", None) or {}).get("tasks")
+    if not named:
+        raise ValueError(
+            f"expected a MultiTaskModel or a file exported from one, found {type(model).__name__} "
+            "without 'tasks'; stock models run through ultralytics.YOLO"
+        )
+    return check_tasks(named)
+
+
+def layout(model: Any) -> RowLayout:
+    """Return the layout of the rows of a file, which always computes all its tasks."""
+    metadata = model.metadata
+    return RowLayout(
+        nc=len(model.names),
+        nk=prod(metadata["kpt_shape"]) if "pose" in tasks(model) else 0,
+        nm=metadata["nm"],
+        ne=metadata["embed_dim"],
+        nb=4 * metadata["next"],
+    )
+
+
+def read_outputs(model: Any, outputs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the rows and the second output of a file.
+
+    Args:
+        model: The backend.
+        outputs: What it gave: one tensor or several, in any order; maps may have their channels last.
+
+    Returns:
+        Rows (B, 4 + nc + extra, A), or (B, M, 6 + extra) with an NMS in the file. Prototypes (B, nm, h/4, w/4); with
+        masks in the file their logits (B, M, h/4, w/4), and a last column of each row that says which is its own; None
+        without masks.
+    """
+    each = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    rows = next(x for x in each if x.ndim == 3)
+    maps = next((x for x in each if x.ndim == 4), None)
+    nm, masks = model.metadata["nm"], model.metadata["masks"]
+    if maps is not None and masks:
+        own = torch.arange(rows.shape[1], device=rows.device, dtype=rows.dtype)[None, :, None]
+        rows = torch.cat((rows, own.expand(len(rows), -1, 1)), 2)
+    elif maps is not None and maps.shape[1] != nm:
+        maps = maps.permute(0, 3, 1, 2)
+    return rows, maps
+
+
+def mask_factors(
+    model: Any, rows: torch.Tensor, layout: RowLayout, maps: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return maps (C, H, W) and weights (N, C) whose product are the mask logits of the rows of an image.
+
+    Args:
+        model: A backend, of an exported file or a network.
+        rows: Rows after NMS, (N, 6 + extra) or longer, see `read_outputs`.
+        layout: Their layout.
+        maps: Prototypes (nm, H, W), or mask logits of the file (M, H, W), of which each row has its own.
+    """
+    if not (getattr(model, "metadata", None) or {}).get("masks"):
+        return maps, rows[:, layout.mask]
+    return maps[rows[:, -1].long()], torch.eye(len(rows), device=rows.device)
+
+
+def warn_of_conf(model: Any, conf: float) -> None:
+    """Warn where the NMS in a file has dropped detections that a run with a lower confidence asks for."""
+    own = (getattr(model, "metadata", None) or {}).get("args", {})
+    if own.get("nms") and conf < own["conf"]:
+        LOGGER.warning(
+            f"conf={conf:g} was asked for, but the NMS in the file drops what is below {own['conf']:g}. Export it with "
+            f"conf={conf:g} to see those too."
+        )
+
+
+def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _value(v) if isinstance(v, str) and k not in _TEXT else v for k, v in metadata.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

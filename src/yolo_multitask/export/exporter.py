@@ -1,0 +1,172 @@
+"""Export of a multitask network through the host's exporter, whose formats and arguments it takes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch.utils.data import DataLoader
+from ultralytics.data import build_dataloader
+from ultralytics.engine.exporter import Exporter
+from ultralytics.utils import DEFAULT_CFG, LOGGER
+
+from yolo_multitask.args import full_cfg, normalise, select_tasks
+from yolo_multitask.data.config import load_data
+from yolo_multitask.data.dataset import build_multitask_dataset
+from yolo_multitask.export.formats import check_format, check_nms
+from yolo_multitask.export.network import ExportNetwork
+from yolo_multitask.nn.graph import Suppression
+from yolo_multitask.nn.network import MultiTaskModel
+from yolo_multitask.tasks import TASK
+
+CONF = 0.25  # the host's, where an NMS is exported and none is given
+ENOUGH_IMAGES = 300  # for calibration, as the host recommends
+
+
+class MultiTaskExporter(Exporter):
+    """Exporter of `MultiTaskModel`.
+
+    The host traces and converts a network that gives rows and prototypes as its segmentation network does. What it
+    would decide by the task, the layout of the rows and the NMS, is in that network, see `export.network`.
+
+    Attributes:
+        masks: Whether masks are assembled in the graph.
+    """
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> None:
+        """Build the exporter.
+
+        Args:
+            cfg: The host's configuration.
+            overrides: Arguments; may hold the switches and `masks`.
+            _callbacks: The host's.
+
+        Raises:
+            ValueError: If an argument has a wrong value.
+        """
+        given = normalise(overrides)
+        self.masks = given.pop("masks", None) or False
+        if not isinstance(self.masks, bool):
+            raise ValueError(f"'masks' must be True or False (assemble masks in the graph), got {self.masks!r}.")
+        super().__init__(full_cfg(cfg), {**given, "task": TASK}, _callbacks)
+
+    def __call__(self, model: MultiTaskModel) -> str:
+        """Export a network and return the path of the file or folder, which is written whole or not at all.
+
+        Raises:
+            ValueError: If the format cannot carry the network, or an argument does not fit the format.
+        """
+        args = self.args
+        fmt = args.format = check_format(str(args.format))
+        nms = bool(args.nms)
+        check_nms(fmt, nms=nms, masks=self.masks, conf=args.conf)
+        tasks = select_tasks(args.switches, model.tasks, f"model '{args.model}'")
+        if self.masks and "segment" not in tasks:
+            raise ValueError(f"masks=True needs the task segment, but the file will have only: {', '.join(tasks)}.")
+        suppression = None
+        if nms:
+            args.conf = CONF if args.conf is None else args.conf
+            suppression = Suppression(
+                conf=args.conf, iou=args.iou, max_det=args.max_det, agnostic=args.agnostic_nms, masks=self.masks
+            )
+        args.nms = None  # the host's own would drop it again: ours is part of the network
+        network = ExportNetwork.of(model, tasks, suppression)
+        target = _target(model)
+        with TemporaryDirectory(prefix=".export-", dir=target.parent) as folder, _renamed(folder, target.parent):
+            network.pt_path = str(Path(folder) / f"{target.stem}.pt")
+            made = Path(super().__call__(network))
+            if fmt == "onnx" and suppression is not None:
+                _name_axes(made, self.output_shape, dynamic=bool(args.dynamic))
+            return str(_move(made, target.parent, keep_onnx=fmt == "onnx"))
+
+    def run_callbacks(self, event: str) -> None:
+        """Run the callbacks of an event; see the host. Before anything is written, the metadata is completed."""
+        if event == "on_export_start":
+            self.metadata.update(self.model.metadata())
+            if self.model.suppression is not None:
+                own = self.model.suppression
+                nms = {"nms": True, "conf": own.conf, "iou": own.iou, "max_det": own.max_det}
+                self.metadata["args"] = {**self.metadata["args"], **nms}
+        super().run_callbacks(event)
+
+    def get_int8_calibration_dataloader(self, prefix: str = "") -> DataLoader[Any]:
+        """Return the images that ranges are measured on, uint8 (B, 3, h, w) of the export's size; see the host.
+
+        Raises:
+            ValueError: If the split has no images.
+        """
+        args = self.args
+        split = args.split or "val"
+        LOGGER.info(f"{prefix} collecting INT8 calibration images from 'data={args.data}'")
+        data = load_data(args.data, task=args.label_task, labels=args.labels, split=split)
+        own = type(args)(**{**vars(args), "imgsz": max(self.imgsz), "rect": False, "task": TASK, "split": split})
+        dataset = build_multitask_dataset(own, data[split], args.batch, data, mode="val")
+        dataset.transforms.transforms[0].new_shape = self.imgsz
+        if not len(dataset):
+            raise ValueError(f"data={args.data}: expected images in split '{split}' to calibrate with, found none.")
+        if len(dataset) < ENOUGH_IMAGES:
+            LOGGER.warning(
+                f"{prefix} >{ENOUGH_IMAGES} images recommended for INT8 calibration, found {len(dataset)} images."
+            )
+        batch = min(args.batch, len(dataset))
+        return build_dataloader(dataset, batch=batch, workers=0, drop_last=True)  # type: ignore[no-any-return]
+
+
+def _target(model: Any) -> Path:
+    """Return the path that the exported file has but for its suffix: beside the checkpoint, else in this folder."""
+    path = Path(str(getattr(model, "pt_path", None) or model.yaml.get("yaml_file") or "model"))
+    return path.absolute() if path.suffix not in {".yaml", ".yml"} else Path(path.name).absolute()
+
+
+def _move(made: Path, parent: Path, *, keep_onnx: bool) -> Path:
+    """Move what an export made into the folder `parent`, but for an ONNX file on the way to another format."""
+    for path in sorted(made.parent.iterdir()):
+        if path.suffix == ".onnx" and not keep_onnx:
+            continue
+        place = parent / path.name
+        if place.is_dir():
+            shutil.rmtree(place)
+        shutil.move(path, place)
+    return parent / made.name
+
+
+@contextmanager
+def _renamed(folder: str, parent: Path) -> Iterator[None]:
+    """Let the host's messages name the place where files end up, and this package's command, inside the `with`."""
+
+    def rename(record: logging.LogRecord) -> bool:
+        record.msg = str(record.msg).replace(folder, str(parent)).replace("yolo predict", "ymt predict")
+        record.msg = record.msg.replace("yolo val", "ymt val")
+        return True
+
+    LOGGER.addFilter(rename)
+    try:
+        yield
+    finally:
+        LOGGER.removeFilter(rename)
+
+
+def _name_axes(file: Path, shapes: tuple[Any, ...], *, dynamic: bool) -> None:
+    """Say of the axes of a file with an NMS what they are; the host takes its rows for anchors.
+
+    Args:
+        file: The file, changed in place.
+        shapes: Of the output, or of each of two, in the trial run.
+        dynamic: Whether batch, height and width are.
+    """
+    import onnx
+
+    model = onnx.load(file)
+    shapes = shapes if isinstance(shapes[0], tuple) else (shapes,)
+    for number, (output, shape) in enumerate(zip(model.graph.output, shapes, strict=True)):
+        for i, (axis, size) in enumerate(zip(output.type.tensor_type.shape.dim, shape, strict=True)):
+            if not dynamic or i == 1 or (i and not number):
+                axis.dim_value = size
+    onnx.save(model, file)

@@ -1,0 +1,75 @@
+"""Which formats a multitask network can be exported to, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ultralytics.engine.exporter import export_formats
+
+ALIASES: Mapping[str, str] = {
+    "tensorrt": "engine",
+    "trt": "engine",
+    "mlpackage": "coreml",
+    "mlprogram": "coreml",
+    "apple": "coreml",
+    "ios": "coreml",
+    "tflite": "litert",
+    "tfjs": "litert",
+    "huawei": "ascend",
+    "cann": "ascend",
+    "om": "ascend",
+    "vitis": "xilinx",
+    "vitisai": "xilinx",
+    "versal": "xilinx",
+}  # the host's other names
+GRAPH_NMS = ("onnx", "torchscript", "openvino")  # formats whose graph may hold sizes that depend on the picture
+_FIXED_LAYOUT = "it rebuilds the output of the stock heads layer by layer, and knows no others"
+_UNTRIED_NPU = "its compiler needs the vendor's own machine or account, where no multitask network was ever compiled"
+REFUSED: Mapping[str, str] = {
+    "imx": _FIXED_LAYOUT,
+    "hailo": _FIXED_LAYOUT,
+    "edgetpu": "it rescales boxes and keypoints by the stock task, and has whole numbers alone, in which rows of boxes, "
+    "keypoints and embeddings share one scale",
+    "rknn": _UNTRIED_NPU,
+    "axelera": _UNTRIED_NPU,
+    "deepx": _UNTRIED_NPU,
+    "qnn": _UNTRIED_NPU,
+    "ascend": _UNTRIED_NPU,
+    "xilinx": _UNTRIED_NPU,
+}  # and why
+
+
+def check_format(name: str) -> str:
+    """Return the host's name of a format.
+
+    Raises:
+        ValueError: If there is none of that name, or it cannot carry a multitask network.
+    """
+    fmt = ALIASES.get(name.lower(), name.lower())
+    known = tuple(export_formats()["Argument"][1:])
+    taken = ", ".join(f for f in known if f not in REFUSED)
+    if fmt not in known:
+        found = "a network is in that already" if fmt in ("pt", "-") else "found no such format"
+        raise ValueError(f"format={name}: {found}; expected one of {taken}.")
+    if fmt in REFUSED:
+        raise ValueError(f"format={name} cannot carry a multitask network: {REFUSED[fmt]}. Export to one of {taken}.")
+    return fmt
+
+
+def check_nms(fmt: str, *, nms: bool, masks: bool, conf: float | None) -> None:
+    """Check whether the NMS, and the masks behind it, can be in a file of a format.
+
+    Raises:
+        ValueError: If not.
+    """
+    if masks and not nms:
+        raise ValueError("masks=True assembles the masks of what the NMS keeps: it needs nms=True as well.")
+    if not nms:
+        return
+    if fmt not in GRAPH_NMS:
+        raise ValueError(
+            f"nms=True cannot be in a multitask file of format={fmt}, whose graphs have fixed sizes alone; it can in "
+            f"{', '.join(GRAPH_NMS)}. Leave it out: predict, val and track run the NMS outside the file."
+        )
+    if conf is not None and not 0 <= conf < 1:
+        raise ValueError(f"conf must be in 0..1, below which the NMS in the file drops a detection, got {conf}.")

@@ -1,0 +1,75 @@
+"""The network as an export sees it: a copy that gives rows and prototypes, or detections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from math import prod
+from typing import Any
+
+import torch
+from ultralytics.nn.tasks import DetectionModel, SegmentationModel
+
+from yolo_multitask.nn.graph import Suppression, suppress
+from yolo_multitask.nn.network import MultiTaskModel
+from yolo_multitask.tasks import TASK
+
+
+class ExportNetwork(MultiTaskModel):
+    """A `MultiTaskModel` that is traced.
+
+    Attributes:
+        suppression: What the NMS in the graph does; None to give all anchors.
+    """
+
+    suppression: Suppression | None = None
+
+    @classmethod
+    def of(cls, network: MultiTaskModel, tasks: Sequence[str], suppression: Suppression | None) -> ExportNetwork:
+        """Return a copy of `network` that computes `tasks`.
+
+        The host names a second output, and its axes, where the network is one of its `SegmentationModel`.
+        """
+        copy: Any = deepcopy(network)
+        copy.__class__ = SegmentingExportNetwork if "segment" in tasks else cls
+        copy.head.active, copy.suppression = tuple(tasks), suppression
+        copy.task = "segment" if "segment" in tasks else "detect"
+        return copy  # type: ignore[no-any-return]
+
+    def predict(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return `rows` or `(rows, proto)` of images (B, 3, h, w); with an NMS what `nn.graph.suppress` does."""
+        if self.suppression is None:
+            return super().predict(x, *args, **kwargs)
+        self.head.lazy = True
+        scores, maps = super().predict(x, *args, **kwargs)
+        self.head.lazy = False
+        out = suppress(self.head, scores, maps, self.suppression)
+        return out if len(out) > 1 else out[0]
+
+    def fuse(self, *args: Any, **kwargs: Any) -> Any:
+        """Fuse convolutions and BatchNorms alone: few runtimes are fast where our own prototype layer is."""
+        return DetectionModel.fuse(self, *args, **kwargs)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what a reader of the file must know beyond the host's metadata."""
+        layout = self.head.layout
+        out: dict[str, Any] = {
+            "task": TASK,
+            "tasks": list(self.head.active),
+            "nc": layout.nc,
+            "nm": layout.nm,
+            "embed_dim": layout.ne,
+            "next": bool(layout.nb),
+            "masks": self.suppression is not None and self.suppression.masks,
+        }
+        if "pose" in self.head.active:
+            out["kpt_shape"] = list(self.kpt_shape)
+            assert prod(self.kpt_shape) == layout.nk
+            for key in ("kpt_classes", "kpt_names", "kpt_oks_sigmas"):
+                if getattr(self, key, None) is not None:
+                    out[key] = getattr(self, key)
+        return out
+
+
+class SegmentingExportNetwork(ExportNetwork, SegmentationModel):
+    """An `ExportNetwork` with masks."""
