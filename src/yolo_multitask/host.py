@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -203,6 +205,21 @@ def _mnn_metadata(file: Any) -> dict[str, Any]:
         return dict(json.loads(MNN.nn.load_module_from_file(str(file), [], []).get_info()["bizCode"]))
     except (ImportError, KeyError, TypeError, ValueError):
         return {}
+
+
+def compile_in_float32(backend: Any, folder: Any) -> None:
+    """Let an OpenVINO backend of the host compute in float32, not in bfloat16, where the CPU has units for that.
+
+    Args:
+        backend: The backend.
+        folder: The folder of the file.
+    """
+    compile_model = backend.compile_model
+    file = next(Path(folder).glob("*.xml"))
+    network = compile_model.func.__self__.read_model(model=str(file), weights=file.with_suffix(".bin"))
+    config = {**compile_model.keywords["config"], "INFERENCE_PRECISION_HINT": "f32"}
+    backend.compile_model = partial(compile_model, config=config)
+    backend.ov_compiled_model = backend.compile_model(network)
 
 
 def require_network(model: Any) -> None:

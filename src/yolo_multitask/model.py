@@ -15,6 +15,7 @@ from yolo_multitask.args import DEFAULTS, SWITCHES, fill_from_cfg, host_cfg, nor
 from yolo_multitask.configs import resolve_yaml
 from yolo_multitask.data.config import data_file
 from yolo_multitask.engine import track
+from yolo_multitask.engine.exported import read_metadata
 from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.engine.sources import open_list
 from yolo_multitask.engine.trackers import DEFAULT_TRACKER
@@ -81,12 +82,14 @@ class MultiTaskYOLO(YOLO):
         self.model_name = cfg
 
     def _load(self, weights: str, task: str | None = None) -> None:
-        """Load a checkpoint or name an exported file.
+        """Load a checkpoint or name an exported file, whose task is in its metadata.
 
         Raises:
             ValueError: If a checkpoint is damaged or holds no YOLO network.
             FileNotFoundError: If there is no such file.
         """
+        if task is None and weights.endswith(".mnn"):
+            task = read_metadata(weights).get("task")  # the host does not read it there
         with host.checkpoint_errors(weights):
             super()._load(weights, task=task)
             network = self.model if isinstance(self.model, nn.Module) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,15 @@ def read_metadata(file: str | Path) -> dict[str, Any]:
     return _values(host.file_metadata(file))
 
 
-def adopt(model: Any) -> None:
+def adopt(model: Any, file: str | Path) -> None:
     """Let the metadata of a backend of the host hold values, which some formats keep as text; a network is left alone.
+
+    A float32 file is also computed in float32: OpenVINO would take bfloat16 on some CPUs, which moves keypoints by
+    pixels.
+
+    Args:
+        model: The backend.
+        file: What it has loaded.
 
     Raises:
         ValueError: If the file is not one of a multitask network.
@@ -39,6 +46,8 @@ def adopt(model: Any) -> None:
             "run a stock file with task=detect, segment or pose."
         )
     model.backend.apply_metadata(values)
+    if model.format == "openvino" and values["args"].get("quantize") in (None, 32):
+        host.compile_in_float32(model.backend, file)
 
 
 def tasks(model: Any) -> tuple[str, ...]:
@@ -82,6 +91,10 @@ def read_outputs(model: Any, outputs: Any) -> tuple[torch.Tensor, torch.Tensor |
     """
     each = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     rows = next(x for x in each if x.ndim == 3)
+    if model.metadata["relative"]:
+        units = pixel_units(layout(model), model.metadata.get("kpt_shape"), model.imgsz)
+        units[:4] = 1  # the host has done it
+        rows = rows * units.to(rows)[:, None]
     maps = next((x for x in each if x.ndim == 4), None)
     nm, masks = model.metadata["nm"], model.metadata["masks"]
     if maps is not None and masks:
@@ -90,6 +103,25 @@ def read_outputs(model: Any, outputs: Any) -> tuple[torch.Tensor, torch.Tensor |
     elif maps is not None and maps.shape[1] != nm:
         maps = maps.permute(0, 3, 1, 2)
     return rows, maps
+
+
+def pixel_units(layout: RowLayout, kpt_shape: Sequence[int] | None, size: Sequence[int]) -> torch.Tensor:
+    """Return the pixels in the unit of each column of an anchor's row where pixels are shares of the input's sides.
+
+    Args:
+        layout: Layout of the row.
+        kpt_shape: Keypoints (K, D), if it has any.
+        size: Height and width of the input.
+
+    Returns:
+        (4 + nc + extra,), 1 where a column holds no pixels.
+    """
+    height, width = size
+    sides = [float(width), float(height)]
+    point = [*sides, 1.0][: kpt_shape[1]] if kpt_shape else []
+    points = point * (layout.nk // len(point)) if layout.nk else []
+    rest = [1.0] * (layout.nm + layout.ne) + sides * (layout.nb // 2)
+    return torch.tensor([*sides, *sides, *[1.0] * layout.nc, *points, *rest])
 
 
 def mask_factors(

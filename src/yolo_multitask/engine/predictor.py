@@ -49,7 +49,7 @@ class MultiTaskPredictor(DetectionPredictor):
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Set up the model; see the host. The next images are then read in a thread, on a CPU too."""
         super().setup_model(model, verbose)
-        exported.adopt(self.model)
+        exported.adopt(self.model, model or self.args.model)
         self.model.prefetch = True
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:

@@ -171,7 +171,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """
         if not self.training and self._loaded is not None:
             self.data = self._loaded
-        exported.adopt(model)
+        exported.adopt(model, self.args.model)
         self._exported = None if find_head(model) is not None else model
         self.sources = self.dataloader.dataset.sources
         tasks = self._choose_tasks(self._available(model_tasks(model)), self.data)

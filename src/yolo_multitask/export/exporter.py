@@ -18,7 +18,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from yolo_multitask.args import full_cfg, normalise, select_tasks
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
-from yolo_multitask.export.formats import check_format, check_nms
+from yolo_multitask.export.formats import check_format, check_nms, check_tasks_fit
 from yolo_multitask.export.network import ExportNetwork
 from yolo_multitask.nn.graph import Suppression
 from yolo_multitask.nn.network import MultiTaskModel
@@ -68,6 +68,7 @@ class MultiTaskExporter(Exporter):
         nms = bool(args.nms)
         check_nms(fmt, nms=nms, masks=self.masks, conf=args.conf)
         tasks = select_tasks(args.switches, model.tasks, f"model '{args.model}'")
+        check_tasks_fit(fmt, tasks)
         if self.masks and "segment" not in tasks:
             raise ValueError(f"masks=True needs the task segment, but the file will have only: {', '.join(tasks)}.")
         suppression = None
@@ -78,6 +79,7 @@ class MultiTaskExporter(Exporter):
             )
         args.nms = None  # the host's own would drop it again: ours is part of the network
         network = ExportNetwork.of(model, tasks, suppression)
+        network.relative = fmt == "litert"  # the host's reader multiplies the boxes by the input's sides
         target = _target(model)
         with TemporaryDirectory(prefix=".export-", dir=target.parent) as folder, _renamed(folder, target.parent):
             network.pt_path = str(Path(folder) / f"{target.stem}.pt")
@@ -142,8 +144,8 @@ def _renamed(folder: str, parent: Path) -> Iterator[None]:
     """Let the host's messages name the place where files end up, and this package's command, inside the `with`."""
 
     def rename(record: logging.LogRecord) -> bool:
-        record.msg = str(record.msg).replace(folder, str(parent)).replace("yolo predict", "ymt predict")
-        record.msg = record.msg.replace("yolo val", "ymt val")
+        record.msg = str(record.msg).replace(folder, str(parent)).replace("task=segment ", "").replace("task=detect ", "")
+        record.msg = record.msg.replace("yolo predict", "ymt predict").replace("yolo val", "ymt val")
         return True
 
     LOGGER.addFilter(rename)

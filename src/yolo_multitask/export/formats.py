@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ultralytics.engine.exporter import export_formats
 
@@ -38,6 +38,10 @@ REFUSED: Mapping[str, str] = {
     "xilinx": _UNTRIED_NPU,
 }  # and why
 
+LACKING: Mapping[str, tuple[str, str]] = {
+    "paddle": ("track", "its converter has no grid_sample, which reads the appearance in a box")
+}  # the task that a format cannot hold, and why
+
 
 def check_format(name: str) -> str:
     """Return the host's name of a format.
@@ -54,6 +58,17 @@ def check_format(name: str) -> str:
     if fmt in REFUSED:
         raise ValueError(f"format={name} cannot carry a multitask network: {REFUSED[fmt]}. Export to one of {taken}.")
     return fmt
+
+
+def check_tasks_fit(fmt: str, tasks: Sequence[str]) -> None:
+    """Check whether a format can hold tasks.
+
+    Raises:
+        ValueError: If one is lacking.
+    """
+    task, reason = LACKING.get(fmt, (None, ""))
+    if task in tasks:
+        raise ValueError(f"format={fmt} cannot hold {task}: {reason}. Export with {task}=False, or to another format.")
 
 
 def check_nms(fmt: str, *, nms: bool, masks: bool, conf: float | None) -> None:

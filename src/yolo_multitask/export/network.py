@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
+from yolo_multitask.engine.exported import pixel_units
 from yolo_multitask.nn.graph import Suppression, suppress
 from yolo_multitask.nn.network import MultiTaskModel
 from yolo_multitask.tasks import TASK
@@ -20,9 +21,11 @@ class ExportNetwork(MultiTaskModel):
 
     Attributes:
         suppression: What the NMS in the graph does; None to give all anchors.
+        relative: Whether pixels are given as shares of the input's sides, in formats where the host expects that.
     """
 
     suppression: Suppression | None = None
+    relative = False
 
     @classmethod
     def of(cls, network: MultiTaskModel, tasks: Sequence[str], suppression: Suppression | None) -> ExportNetwork:
@@ -39,7 +42,12 @@ class ExportNetwork(MultiTaskModel):
     def predict(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Return `rows` or `(rows, proto)` of images (B, 3, h, w); with an NMS what `nn.graph.suppress` does."""
         if self.suppression is None:
-            return super().predict(x, *args, **kwargs)
+            out = super().predict(x, *args, **kwargs)
+            if not self.relative:
+                return out
+            rows, *others = out if isinstance(out, tuple) else (out,)
+            rows = rows / pixel_units(self.head.layout, getattr(self, "kpt_shape", None), x.shape[2:]).to(rows)[:, None]
+            return (rows, *others) if others else rows
         self.head.lazy = True
         scores, maps = super().predict(x, *args, **kwargs)
         self.head.lazy = False
@@ -60,6 +68,7 @@ class ExportNetwork(MultiTaskModel):
             "nm": layout.nm,
             "embed_dim": layout.ne,
             "next": bool(layout.nb),
+            "relative": self.relative,
             "masks": self.suppression is not None and self.suppression.masks,
         }
         if "pose" in self.head.active:

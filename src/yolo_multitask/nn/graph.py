@@ -139,8 +139,7 @@ def suppress(
     extra_KE = head.rows_at(sites, boxes_4N[:, kept_K], maps["taps"])
     rows_KE = torch.cat((corners_N4[kept_K], score_N[kept_K, None], cls_N[kept_K, None], extra_KE), 1)
     out = rows_KE.new_zeros(batch * rows_of_image + 1, rows_KE.shape[1])
-    out[place_K] = rows_KE
-    out = out[:-1].view(-1, rows_of_image, rows_KE.shape[1])
+    out = out.index_put_((place_K,), rows_KE)[:-1].view(-1, rows_of_image, rows_KE.shape[1])
     branch = head.running.get("segment")
     if branch is None:
         return (out,)

@@ -42,6 +42,6 @@ class PoseBranch(ConvBranch):
         self, raw: dict[str, torch.Tensor], boxes: torch.Tensor, anchors: torch.Tensor, strides: torch.Tensor
     ) -> torch.Tensor:
         """Return keypoints in input pixels and visibility as a probability, (B, K * D, A)."""
-        kpts_BKDA = raw["kpts"].unflatten(1, self.kpt_shape)
+        kpts_BKDA = raw["kpts"].view(raw["kpts"].shape[0], *self.kpt_shape, -1)
         xy = (kpts_BKDA[:, :, :2] * 2.0 + (anchors - 0.5)) * strides
         return torch.cat((xy, kpts_BKDA[:, :, 2:].sigmoid()), 2).flatten(1, 2)

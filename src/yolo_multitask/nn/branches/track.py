@@ -25,6 +25,7 @@ ROWS, COLUMNS = 6, 3  # points in a box
 WIDTH = 32  # channels at a point
 HIDDEN_POINTS = 0.3  # share of the points that training hides, as another person in front would
 BOX = 4  # values of a box
+TINY = 1e-12  # added to the length that a vector is divided by
 MAX_GROWTH = 4.0  # log of how much a side may grow until the next frame; beyond, half precision would overflow
 
 
@@ -70,19 +71,19 @@ class TrackBranch(Branch):
         return raw | ({"next": run_levels(self.motion, feats)} if self.next_box else {})
 
     def at(self, sites: Sites, boxes: torch.Tensor, taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
-        """Return `samples`, what `sample` finds in the boxes, (1, N, WIDTH, P), and `next`; see `Branch.at`.
+        """Return `samples`, what `sample` finds in the boxes, (1, WIDTH, P, N), and `next`; see `Branch.at`.
 
         The points are read before the 1x1 convolution, which gives the same, as both steps are linear.
         """
         shares_N4 = boxes[0].T / input_size(sites.feats, sites.strides_of_levels)
         padded, place_N = pad_by_image(shares_N4, sites.image_N, taps[0].shape[0])
-        points = [read_points(x, padded)[sites.image_N, place_N] for x in taps]
-        weights = [conv.weight[:, :, 0] for conv in self.reduce]  # type: ignore[index, union-attr]
-        samples = F.conv1d(torch.cat(points, 1), torch.cat(weights, 1))  # type: ignore[arg-type]
-        return {"samples": samples[None]} | ({"next": sites.run(self.motion)} if self.next_box else {})
+        points = torch.cat([read_points(x, padded) for x in taps], 1)
+        weights = torch.cat([conv.weight for conv in self.reduce], 1)  # type: ignore[arg-type, misc]
+        samples = F.conv2d(gather_places(points, sites.image_N, place_N), weights)
+        return {"samples": samples} | ({"next": sites.run(self.motion)} if self.next_box else {})
 
     def sample(self, appearance: Sequence[torch.Tensor], boxes_BN4: torch.Tensor) -> torch.Tensor:
-        """Return the appearance at the points of boxes, (B, N, WIDTH, P).
+        """Return the appearance at the points of boxes, (B, WIDTH, P, N).
 
         Args:
             appearance: Maps, (B, WIDTH, H, W) each; they all cover the network's input.
@@ -95,12 +96,13 @@ class TrackBranch(Branch):
         assert total is not None
         return total
 
-    def describe(self, samples_NCP: torch.Tensor) -> torch.Tensor:
-        """Return the L2-normalised embeddings (N, E) of boxes from what `sample` found in each, (N, WIDTH, P)."""
-        x = F.silu(self.norm(samples_NCP[..., None])[..., 0])
+    def describe(self, samples_BCPN: torch.Tensor) -> torch.Tensor:
+        """Return the L2-normalised embeddings (B, E, N) of boxes from what `sample` found in them."""
+        x = F.silu(self.norm(samples_BCPN))
         if self.training:
             x = x * F.dropout(torch.ones_like(x[:, :1]), HIDDEN_POINTS)
-        return F.normalize(self.project(x.flatten(1)), dim=1)
+        x = F.conv1d(x.flatten(1, 2), self.project.weight[..., None], self.project.bias)
+        return x / ((x * x).sum(1, keepdim=True).sqrt() + TINY)
 
     def embed(self, appearance: Sequence[torch.Tensor], boxes_N4: torch.Tensor, image_N: torch.Tensor) -> torch.Tensor:
         """Return the embeddings (N, E) of boxes that are spread over the batch.
@@ -111,7 +113,7 @@ class TrackBranch(Branch):
             image_N: Image of each box.
         """
         padded, place_N = pad_by_image(boxes_N4, image_N, appearance[0].shape[0])
-        return self.describe(self.sample(appearance, padded)[image_N, place_N])
+        return self.describe(gather_places(self.sample(appearance, padded), image_N, place_N))[0].T
 
     def decode(
         self, raw: dict[str, torch.Tensor], boxes: torch.Tensor, anchors: torch.Tensor, strides: torch.Tensor
@@ -121,7 +123,7 @@ class TrackBranch(Branch):
         if samples is None:
             shares_BA4 = boxes.transpose(1, 2) / input_size(raw["feats"], strides[0])
             samples = self.sample(raw["appearance"], shares_BA4)  # type: ignore[arg-type]
-        embed = self.describe(samples.flatten(0, 1)).unflatten(0, samples.shape[:2]).transpose(1, 2)
+        embed = self.describe(samples)
         if not self.next_box:
             return embed
         centre, size = boxes.chunk(2, 1)
@@ -131,7 +133,7 @@ class TrackBranch(Branch):
 
 
 def read_points(x: torch.Tensor, boxes_BN4: torch.Tensor) -> torch.Tensor:
-    """Return the values of maps at the points of boxes, (B, N, C, P).
+    """Return the values of maps at the points of boxes, (B, C, P, N).
 
     Args:
         x: Maps that cover the network's input, (B, C, H, W).
@@ -140,9 +142,8 @@ def read_points(x: torch.Tensor, boxes_BN4: torch.Tensor) -> torch.Tensor:
     across = (torch.arange(COLUMNS, device=boxes_BN4.device) + 0.5) / COLUMNS - 0.5
     down = (torch.arange(ROWS, device=boxes_BN4.device) + 0.5) / ROWS - 0.5
     offsets_P2 = torch.stack((across.repeat(ROWS), down.repeat_interleave(COLUMNS)), 1).to(boxes_BN4.dtype)
-    points_BNP2 = boxes_BN4[:, :, None, :2] + offsets_P2 * boxes_BN4[:, :, None, 2:]
-    grid = (points_BNP2 * 2 - 1).to(x.dtype)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False).permute(0, 2, 1, 3)
+    points_BPN2 = boxes_BN4[:, None, :, :2] + offsets_P2[:, None] * boxes_BN4[:, None, :, 2:]
+    return F.grid_sample(x, (points_BPN2 * 2 - 1).to(x.dtype), padding_mode="border", align_corners=False)
 
 
 def pad_by_image(boxes_N4: torch.Tensor, image_N: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,8 +157,12 @@ def pad_by_image(boxes_N4: torch.Tensor, image_N: torch.Tensor, batch: int) -> t
     place_N = places_in_images(image_N, batch)
     places = torch.arange(torch.cat((place_N, place_N.new_full((1,), -1))).max() + 1, device=image_N.device)
     padded = boxes_N4.new_zeros(batch, 1, BOX) * places[:, None]  # sizes that a trace does not fix
-    padded[image_N, place_N] = boxes_N4
-    return padded, place_N
+    return padded.index_put_((image_N, place_N), boxes_N4), place_N
+
+
+def gather_places(values_BCPM: torch.Tensor, image_N: torch.Tensor, place_N: torch.Tensor) -> torch.Tensor:
+    """Return of values (B, C, P, M) of padded boxes those of the boxes, (1, C, P, N), as those of one image."""
+    return values_BCPM.permute(0, 3, 1, 2)[image_N, place_N].permute(1, 2, 0)[None]
 
 
 def places_in_images(image_N: torch.Tensor, batch: int) -> torch.Tensor:
