@@ -15,6 +15,8 @@ from yolo_multitask.nn.graph import Suppression, suppress
 from yolo_multitask.nn.network import MultiTaskModel
 from yolo_multitask.tasks import TASK
 
+LEAST_STRIDE = 32  # pixels that the sides of an input are multiples of, as the host takes of a network in PyTorch
+
 
 class ExportNetwork(MultiTaskModel):
     """A `MultiTaskModel` that is traced.
@@ -64,6 +66,7 @@ class ExportNetwork(MultiTaskModel):
         out: dict[str, Any] = {
             "task": TASK,
             "tasks": list(self.head.active),
+            "stride": max(LEAST_STRIDE, int(self.stride.max())),
             "nc": layout.nc,
             "nm": layout.nm,
             "embed_dim": layout.ne,
