@@ -47,8 +47,9 @@ def valid_keys(mode: str | None = None) -> dict[str, Any]:
     from yolo_multitask.args import DEFAULTS, USER_KEYS
     from yolo_multitask.benchmark.settings import OWN_KEYS
 
-    ours = {key: DEFAULTS.get(key) for key in USER_KEYS} | dict(OWN_KEYS if mode == "benchmark" else {})
-    return {**DEFAULT_CFG_DICT, **HOST_EXTRAS, **ours}
+    of_mode = {"benchmark": OWN_KEYS, "export": {"masks": False}}.get(mode or "", {})
+    ours = {key: DEFAULTS.get(key) for key in USER_KEYS}
+    return {**DEFAULT_CFG_DICT, **HOST_EXTRAS, **ours, **of_mode}
 
 
 def parse(tokens: Sequence[str], mode: str | None = None) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def parse(tokens: Sequence[str], mode: str | None = None) -> dict[str, Any]:
         if (task := overrides.get("task")) and task not in tasks:
             raise UsageError(unknown(str(task), tasks, "task"))
         overrides.pop("mode", None)
-        check_cfg({key: value for key, value in normalise(overrides).items() if key not in HOST_EXTRAS})
+        extras = {*HOST_EXTRAS, "masks"}
+        check_cfg({key: value for key, value in normalise(overrides).items() if key not in extras})
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
     return overrides
@@ -165,8 +167,24 @@ def run_mode(mode: str, tokens: Sequence[str]) -> None:
     elif mode == "benchmark" and model.task == TASK:
         _check_benchmark(overrides)
         print(model.benchmark(**{"verbose": True, **overrides}))
+    elif mode == "export" and model.task == TASK:
+        _export(model, overrides)
     else:
         getattr(model, mode)(**overrides)
+
+
+def _export(model: Any, overrides: Mapping[str, Any]) -> None:
+    """Export a multitask model.
+
+    Raises:
+        UsageError: If an argument does not fit the format or the model.
+    """
+    from yolo_multitask.export.formats import ExportArgumentError
+
+    try:
+        model.export(**overrides)
+    except ExportArgumentError as error:
+        raise UsageError(str(error)) from error
 
 
 def _check_benchmark(overrides: Mapping[str, Any]) -> None:

@@ -18,7 +18,13 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from yolo_multitask.args import full_cfg, normalise, select_tasks
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
-from yolo_multitask.export.formats import check_format, check_nms, check_tasks_fit
+from yolo_multitask.export.formats import (
+    ExportArgumentError,
+    check_arguments,
+    check_format,
+    check_nms,
+    check_tasks_fit,
+)
 from yolo_multitask.export.network import ExportNetwork
 from yolo_multitask.nn.graph import Suppression
 from yolo_multitask.nn.network import MultiTaskModel
@@ -54,7 +60,9 @@ class MultiTaskExporter(Exporter):
         given = normalise(overrides)
         self.masks = given.pop("masks", None) or False
         if not isinstance(self.masks, bool):
-            raise ValueError(f"'masks' must be True or False (assemble masks in the graph), got {self.masks!r}.")
+            raise ExportArgumentError(
+                f"'masks' must be True or False (assemble masks in the graph), got {self.masks!r}."
+            )
         super().__init__(full_cfg(cfg), {**given, "task": TASK}, _callbacks)
 
     def __call__(self, model: MultiTaskModel) -> str:
@@ -63,14 +71,17 @@ class MultiTaskExporter(Exporter):
         Raises:
             ValueError: If the format cannot carry the network, or an argument does not fit the format.
         """
-        args = self.args
+        args: Any = self.args
         fmt = args.format = check_format(str(args.format))
         nms = bool(args.nms)
+        check_arguments(fmt, args)
         check_nms(fmt, nms=nms, masks=self.masks, conf=args.conf)
         tasks = select_tasks(args.switches, model.tasks, f"model '{args.model}'")
         check_tasks_fit(fmt, tasks)
         if self.masks and "segment" not in tasks:
-            raise ValueError(f"masks=True needs the task segment, but the file will have only: {', '.join(tasks)}.")
+            raise ExportArgumentError(
+                f"masks=True needs the task segment, but the file will have only: {', '.join(tasks)}."
+            )
         suppression = None
         if nms:
             args.conf = CONF if args.conf is None else args.conf
@@ -78,7 +89,7 @@ class MultiTaskExporter(Exporter):
                 conf=args.conf, iou=args.iou, max_det=args.max_det, agnostic=args.agnostic_nms, masks=self.masks
             )
         args.nms = None  # the host's own would drop it again: ours is part of the network
-        network = ExportNetwork.of(model, tasks, suppression)
+        network: Any = ExportNetwork.of(model, tasks, suppression)
         network.relative = fmt == "litert"  # the host's reader multiplies the boxes by the input's sides
         target = _target(model)
         with TemporaryDirectory(prefix=".export-", dir=target.parent) as folder, _renamed(folder, target.parent):
@@ -104,7 +115,7 @@ class MultiTaskExporter(Exporter):
         Raises:
             ValueError: If the split has no images.
         """
-        args = self.args
+        args: Any = self.args
         split = args.split or "val"
         LOGGER.info(f"{prefix} collecting INT8 calibration images from 'data={args.data}'")
         data = load_data(args.data, task=args.label_task, labels=args.labels, split=split)
@@ -144,7 +155,9 @@ def _renamed(folder: str, parent: Path) -> Iterator[None]:
     """Let the host's messages name the place where files end up, and this package's command, inside the `with`."""
 
     def rename(record: logging.LogRecord) -> bool:
-        record.msg = str(record.msg).replace(folder, str(parent)).replace("task=segment ", "").replace("task=detect ", "")
+        record.msg = (
+            str(record.msg).replace(folder, str(parent)).replace("task=segment ", "").replace("task=detect ", "")
+        )
         record.msg = record.msg.replace("yolo predict", "ymt predict").replace("yolo val", "ymt val")
         return True
 

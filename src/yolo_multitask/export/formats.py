@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ultralytics.engine.exporter import export_formats
+from ultralytics.engine.exporter import export_formats, validate_args
 
 ALIASES: Mapping[str, str] = {
     "tensorrt": "engine",
@@ -28,8 +29,7 @@ _UNTRIED_NPU = "its compiler needs the vendor's own machine or account, where no
 REFUSED: Mapping[str, str] = {
     "imx": _FIXED_LAYOUT,
     "hailo": _FIXED_LAYOUT,
-    "edgetpu": "it rescales boxes and keypoints by the stock task, and has whole numbers alone, in which rows of boxes, "
-    "keypoints and embeddings share one scale",
+    "edgetpu": "it has whole numbers alone, of which the boxes, keypoints and embeddings of a row share one scale",
     "rknn": _UNTRIED_NPU,
     "axelera": _UNTRIED_NPU,
     "deepx": _UNTRIED_NPU,
@@ -43,48 +43,73 @@ LACKING: Mapping[str, tuple[str, str]] = {
 }  # the task that a format cannot hold, and why
 
 
+class ExportArgumentError(ValueError):
+    """An argument that the format or the network cannot take, found before any work is done."""
+
+
 def check_format(name: str) -> str:
     """Return the host's name of a format.
 
     Raises:
-        ValueError: If there is none of that name, or it cannot carry a multitask network.
+        ExportArgumentError: If there is none of that name, or it cannot carry a multitask network.
     """
     fmt = ALIASES.get(name.lower(), name.lower())
     known = tuple(export_formats()["Argument"][1:])
     taken = ", ".join(f for f in known if f not in REFUSED)
     if fmt not in known:
         found = "a network is in that already" if fmt in ("pt", "-") else "found no such format"
-        raise ValueError(f"format={name}: {found}; expected one of {taken}.")
+        raise ExportArgumentError(f"format={name}: {found}; expected one of {taken}.")
     if fmt in REFUSED:
-        raise ValueError(f"format={name} cannot carry a multitask network: {REFUSED[fmt]}. Export to one of {taken}.")
+        raise ExportArgumentError(
+            f"format={name} cannot carry a multitask network: {REFUSED[fmt]}. Export to one of {taken}."
+        )
     return fmt
+
+
+def check_arguments(fmt: str, args: Any) -> None:
+    """Check whether the host takes the arguments of an export, those not at their defaults, for a format.
+
+    Raises:
+        ExportArgumentError: If it does not take one.
+    """
+    formats = export_formats()
+    taken = dict(zip(formats["Argument"], formats["Arguments"], strict=True))[fmt]
+    try:
+        validate_args(fmt, args, taken)
+    except AssertionError as error:
+        said = str(error).removeprefix("ERROR ❌️ ")
+        raise ExportArgumentError(f"{said}; it takes imgsz, device, {', '.join(taken)}.") from error
 
 
 def check_tasks_fit(fmt: str, tasks: Sequence[str]) -> None:
     """Check whether a format can hold tasks.
 
     Raises:
-        ValueError: If one is lacking.
+        ExportArgumentError: If one is lacking.
     """
     task, reason = LACKING.get(fmt, (None, ""))
     if task in tasks:
-        raise ValueError(f"format={fmt} cannot hold {task}: {reason}. Export with {task}=False, or to another format.")
+        raise ExportArgumentError(
+            f"format={fmt} cannot hold {task}: {reason}. Export with {task}=False, or to another format."
+        )
 
 
 def check_nms(fmt: str, *, nms: bool, masks: bool, conf: float | None) -> None:
     """Check whether the NMS, and the masks behind it, can be in a file of a format.
 
     Raises:
-        ValueError: If not.
+        ExportArgumentError: If not.
     """
     if masks and not nms:
-        raise ValueError("masks=True assembles the masks of what the NMS keeps: it needs nms=True as well.")
+        raise ExportArgumentError("masks=True assembles the masks of what the NMS keeps: it needs nms=True as well.")
     if not nms:
         return
     if fmt not in GRAPH_NMS:
-        raise ValueError(
+        raise ExportArgumentError(
             f"nms=True cannot be in a multitask file of format={fmt}, whose graphs have fixed sizes alone; it can in "
             f"{', '.join(GRAPH_NMS)}. Leave it out: predict, val and track run the NMS outside the file."
         )
     if conf is not None and not 0 <= conf < 1:
-        raise ValueError(f"conf must be in 0..1, below which the NMS in the file drops a detection, got {conf}.")
+        raise ExportArgumentError(
+            f"conf must be in 0..1, below which the NMS in the file drops a detection, got {conf}."
+        )

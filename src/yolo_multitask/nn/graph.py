@@ -57,7 +57,8 @@ class GraphSites(Sites):
     @cached_property
     def levels(self) -> list[Level]:
         """All levels, each with its stand-in as the first of its anchors."""
-        found, start = [], torch.zeros((), dtype=torch.int64, device=self.anchor_N.device)
+        found: list[Level] = []
+        start = torch.zeros((), dtype=torch.int64, device=self.anchor_N.device)
         for number, x in enumerate(self.feats):
             count = x.shape[2] * x.shape[3]
             here = ((self.anchor_N >= start) & (self.anchor_N < start + count)).nonzero()[:, 0]
