@@ -281,14 +281,11 @@ class MultiTaskYOLO(YOLO):
         Raises:
             NotImplementedError: For multitask models.
         """
-        self._refuse_multitask("tune")
-        return super().tune(*args, **kwargs)
-
-    def _refuse_multitask(self, mode: str) -> None:
         if self.task == host.TASK:
             raise NotImplementedError(
-                f"'{mode}' does not take multitask models yet; train, val, predict and track do, from the '.pt' file."
+                "'tune' does not take multitask models; train with the gains that you want to try."
             )
+        return super().tune(*args, **kwargs)
 
     def _arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Separate switches from gains; for a stock model leave out switches that are unset.

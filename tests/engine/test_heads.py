@@ -26,11 +26,12 @@ def test_backend_around_a_model() -> None:
 
 
 def test_exported_file_computes_all_its_tasks() -> None:
-    metadata = {"tasks": ["detect", "segment", "pose"], "nm": 32, "embed_dim": 16}
-    file = SimpleNamespace(format="onnx", metadata=metadata, names={0: "a", 1: "b"}, kpt_shape=[5, 3])
+    metadata = {"tasks": ["detect", "segment", "pose"], "nm": 32, "embed_dim": 0, "next": False}
+    metadata["kpt_shape"] = [5, 3]
+    file = SimpleNamespace(format="onnx", metadata=metadata, names={0: "a", 1: "b"})
     assert find_head(file) is None
     assert model_tasks(file) == ("detect", "segment", "pose")
-    assert activate(file, ("detect",)) == RowLayout(nc=2, nk=15, nm=32, ne=16)
+    assert activate(file, ("detect",)) == RowLayout(nc=2, nk=15, nm=32)
 
 
 def test_stock_models_are_refused() -> None:

@@ -140,14 +140,20 @@ def mask_factors(
     return maps[rows[:, -1].long()], torch.eye(len(rows), device=rows.device)
 
 
-def warn_of_conf(model: Any, conf: float) -> None:
-    """Warn where the NMS in a file has dropped detections that a run with a lower confidence asks for."""
+def warn_of_nms(model: Any, args: Any) -> None:
+    """Warn where a run asks for what the NMS in a file, which ran with the settings of the export, cannot give."""
     own = (getattr(model, "metadata", None) or {}).get("args", {})
-    if own.get("nms") and conf < own["conf"]:
-        LOGGER.warning(
-            f"conf={conf:g} was asked for, but the NMS in the file drops what is below {own['conf']:g}. Export it with "
-            f"conf={conf:g} to see those too."
-        )
+    if not own.get("nms"):
+        return
+    asked = {
+        "conf": args.conf < own["conf"],
+        "iou": args.iou != own["iou"],
+        "max_det": args.max_det > own["max_det"],
+        "agnostic_nms": bool(args.agnostic_nms) != own["agnostic_nms"],
+    }
+    if lost := [f"{key}={getattr(args, key)}" for key, changed in asked.items() if changed]:
+        settings = ", ".join(f"{key}={own[key]}" for key in asked)
+        LOGGER.warning(f"the NMS is in the file, with {settings}; export it again for {', '.join(lost)}.")
 
 
 def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:

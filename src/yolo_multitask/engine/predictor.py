@@ -63,7 +63,7 @@ class MultiTaskPredictor(DetectionPredictor):
         switches = getattr(self.args, "switches", None) or {}
         self.tasks = select_tasks(switches, model_tasks(self.model), f"model '{self.args.model}'")
         self.layout = activate(self.model, self.tasks)
-        exported.warn_of_conf(self.model, self.args.conf)
+        exported.warn_of_nms(self.model, self.args)
 
     def inference(self, im: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the network; lazily where that is cheaper, with its NMS in it, see `engine.lazy`.

@@ -173,6 +173,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
             self.data = self._loaded
         exported.adopt(model, self.args.model)
         self._exported = None if find_head(model) is not None else model
+        exported.warn_of_nms(self._exported, self.args)
         self.sources = self.dataloader.dataset.sources
         tasks = self._choose_tasks(self._available(model_tasks(model)), self.data)
         self._set_tasks(self.with_sequences(tasks, self.dataloader.dataset))

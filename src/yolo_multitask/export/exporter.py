@@ -105,8 +105,8 @@ class MultiTaskExporter(Exporter):
             self.metadata.update(self.model.metadata())
             if self.model.suppression is not None:
                 own = self.model.suppression
-                nms = {"nms": True, "conf": own.conf, "iou": own.iou, "max_det": own.max_det}
-                self.metadata["args"] = {**self.metadata["args"], **nms}
+                nms = {"conf": own.conf, "iou": own.iou, "max_det": own.max_det, "agnostic_nms": own.agnostic}
+                self.metadata["args"] = {**self.metadata["args"], "nms": True, **nms}
         super().run_callbacks(event)
 
     def get_int8_calibration_dataloader(self, prefix: str = "") -> DataLoader[Any]:
