@@ -1,0 +1,70 @@
+"""Nothing on the way from a file to ids imports torch or Ultralytics, or anything but the five packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runtime.blobs import write_video
+
+ALLOWED = {"numpy", "cv2", "onnxruntime", "lap", "yaml", "yolo_multitask"}
+GUARD = """
+import sys
+BARRED = {"torch", "torchvision", "ultralytics", "scipy", "onnx", "PIL", "matplotlib", "pandas", "polars"}
+class Bar:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BARRED:
+            raise ImportError(f"{name} is barred")
+sys.meta_path.insert(0, Bar())
+started = set(sys.modules)
+"""
+THIRD_PARTY = """
+import sysconfig
+site = tuple(sysconfig.get_paths()[k] for k in ("purelib", "platlib"))
+new = {n.partition(".")[0] for n, m in sys.modules.items() if (getattr(m, "__file__", None) or "").startswith(site)}
+print(*sorted(new - {n.partition(".")[0] for n in started}))
+"""
+
+
+def run(code: str, *args: str) -> str:
+    """Run code in a process in which the barred packages cannot be imported; return the last line of its output."""
+    command = [sys.executable, "-c", GUARD + code + THIRD_PARTY, *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.avi", 4)
+
+
+def test_the_bar_holds() -> None:
+    with pytest.raises(AssertionError, match="torch is barred"):
+        run("import yolo_multitask.engine.results\n")
+
+
+def test_predict_and_track(blobs: Path, clip: Path) -> None:
+    code = """
+from yolo_multitask.runtime import Session, draw, read_frames
+from yolo_multitask.runtime.labels import label_lines
+session = Session(sys.argv[1])
+image = next(read_frames(sys.argv[2])).image
+found = session.predict(image, iou=0.3)
+assert len(found) and found.masks.any() and len(label_lines(found)) == len(found)
+tracked = list(session.track(sys.argv[2], iou=0.3))
+assert len(tracked) == 4 and all(len(f.ids) for f in tracked)
+assert draw(tracked[0]).shape == image.shape and tracked[0].to_mot(1).shape[1] == 10
+"""
+    assert set(run(code, str(blobs), str(clip)).split()) <= ALLOWED
+
+
+def test_the_command(blobs: Path, clip: Path, tmp_path: Path) -> None:
+    code = """
+from yolo_multitask.cli.app import main
+assert main(["run", *sys.argv[1:]]) == 0
+"""
+    run(code, str(blobs), str(clip), f"out={tmp_path / 'out'}", "save_txt", "iou=0.3")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["clip.mp4", "clip.txt"]
