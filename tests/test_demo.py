@@ -68,10 +68,12 @@ def test_the_folder_holds_what_is_promised_and_nothing_else(tiny: tuple[Path, di
 def test_summary_has_every_metric_of_the_validator(tiny: tuple[Path, dict[str, float]]) -> None:
     out, metrics = tiny
     summary = json.loads((out / "summary.json").read_text())
-    assert set(summary) == {"metrics", "seconds", "versions", "threads", "seed", "config"}
+    assert set(summary) == {"metrics", "metrics of best.onnx", "seconds", "versions", "threads", "seed", "config"}
     assert list(metrics) == MultiTaskMetrics(tasks=("detect", *BRANCH_TASKS)).keys
     assert summary["metrics"] == metrics
-    assert list(summary["seconds"]) == ["render", "train", "validate", "predict", "track", "total"]
+    assert list(summary["seconds"]) == ["render", "train", "validate", "predict", "track", "export", "total"]
+    precisions = {k: v for k, v in metrics.items() if not k.endswith("(T)")}
+    assert summary["metrics of best.onnx"] == pytest.approx(precisions, abs=2e-3)
     assert summary["seed"] == 3
     assert summary["config"]["world"]["width"] == 96
     assert summary["config"]["arguments"] == dict(demo.TRAINING)

@@ -111,9 +111,10 @@ TRAINING: Mapping[str, Any] = MappingProxyType(
 def run_demo(
     out: Path | str = "ymt-demo", long: bool = False, seed: int = 0, config: DemoConfig | None = None
 ) -> dict[str, float]:
-    """Render, train, validate, predict, track, and leave the results in a folder.
+    """Render, train, validate, predict, track, export, and leave the results in a folder.
 
-    The folder holds the data set (`data/`), the training run (`train/`, with `weights/best.pt`), `predictions.jpg`
+    The folder holds the data set (`data/`), the training run (`train/`, with `weights/best.pt` and
+    `weights/best.onnx`), `predictions.jpg`
     (truth and prediction side by side), `tracking/` (a table and a plot of the tracks on the test sequences),
     `clip.avi` and `clip-annotated.avi` (the first test sequence), the table `metrics.md`, and `summary.json`.
 
@@ -152,11 +153,14 @@ def run_demo(
         with _stage("track", seconds):
             metrics |= _measure_tracks(model, folder, data, config)
             _draw_clip(model, folder, config, seed)
+        with _stage("export", seconds):
+            exported = _validate_onnx(model, folder, data, config, threads)
         seconds["total"] = sum(seconds.values())
-        table = metrics_table(metrics, seconds)
+        table = metrics_table(metrics, seconds, exported)
         (folder / "metrics.md").write_text(table, encoding="utf-8")
         summary = {
             "metrics": metrics,
+            "metrics of best.onnx": exported,
             "seconds": {k: round(v, 1) for k, v in seconds.items()},
             "versions": _versions(),
             "threads": threads,
@@ -172,19 +176,23 @@ def run_demo(
     return metrics
 
 
-def metrics_table(metrics: dict[str, float], seconds: dict[str, float]) -> str:
+def metrics_table(
+    metrics: dict[str, float], seconds: dict[str, float], exported: Mapping[str, float] = MappingProxyType({})
+) -> str:
     """Return Markdown tables: the average precisions of each task, the track metrics, the seconds of each stage.
 
     Args:
         metrics: By the validator's keys.
         seconds: By stage.
+        exported: Precisions of the exported file, by the same keys.
     """
     columns = {"precision": "P", "recall": "R", "mAP50": "mAP50", "mAP50-95": "mAP50-95"}
     lines = [f"| | {' | '.join(columns.values())} |", f"|---|{'---:|' * len(columns)}"]
-    for spec in SPECS.values():
-        values = [metrics.get(f"metrics/{column}({spec.letter})") for column in columns]
-        if None not in values:
-            lines.append(f"| {spec.title} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    for source, suffix in ((metrics, ""), (exported, ", ONNX")):
+        for spec in SPECS.values():
+            values = [source.get(f"metrics/{column}({spec.letter})") for column in columns]
+            if None not in values:
+                lines.append(f"| {spec.title}{suffix} | {' | '.join(f'{value:.3f}' for value in values)} |")
     tracks = {name: metrics.get(f"metrics/{name}({SPECS['track'].letter})") for name in TRACK_COLUMNS}
     if None not in tracks.values():
         lines += ["", f"| | {' | '.join(tracks)} |", f"|---|{'---:|' * len(tracks)}"]
@@ -286,6 +294,13 @@ def _validate(model: Any, folder: Path, data: Path, config: DemoConfig) -> dict[
     found = _measure(model, folder / "val", data, config, track=False, plots=False)
     (folder / "val").rmdir()  # the host makes it; without plots it stays empty
     return found
+
+
+def _validate_onnx(model: Any, folder: Path, data: Path, config: DemoConfig, threads: int) -> dict[str, float]:
+    """Export to ONNX, beside the checkpoint, and return the file's average precisions on the validation sequences."""
+    file = MultiTaskYOLO(model.export(format="onnx", imgsz=config.imgsz, dynamic=True, device="cpu"))
+    _use_threads(file, threads)
+    return _validate(file, folder, data, config)
 
 
 def _measure_tracks(model: Any, folder: Path, data: Path, config: DemoConfig) -> dict[str, float]:
