@@ -13,7 +13,10 @@ nox.options.sessions = ["lint", "types", "tests"]
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-QUIET = {"OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true"}
+QUIET = {"OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+# what Ultralytics would install when a model is exported; executorch and paddle disagree with newer numpy and torch
+FORMATS = ["openvino", "nncf", "ncnn", "pnnx==20260526", "MNN>=2.9.6", "litert-torch>=0.10", "ai-edge-litert>=2.3"]
+DEFAULT = "not realdata and not slow and not formats"
 PARALLEL = ["-n", os.environ.get("YMT_TEST_WORKERS", "auto"), "--dist", "worksteal"]
 
 
@@ -47,19 +50,33 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests that need neither real data nor much time."""
-    run_tests(session, "not realdata and not slow")
+    run_tests(session, DEFAULT)
 
 
 @nox.session
 def tests_min(session: nox.Session) -> None:
     """Run the tests on the lowest supported Ultralytics."""
-    run_tests(session, "not realdata and not slow", lowest_ultralytics())
+    run_tests(session, DEFAULT, lowest_ultralytics())
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """Run the tests that take long: the built wheel, trainings."""
-    run_tests(session, "slow and not realdata")
+    run_tests(session, "slow and not realdata and not formats")
+
+
+@nox.session
+def formats(session: nox.Session) -> None:
+    """Compare every export format with the network itself."""
+    session.install("-e", ".[test]", *FORMATS)
+    session.run("pytest", "-m", "formats", *session.posargs, env=QUIET)
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Run the tests of what is handed on to other tools, with supervision."""
+    session.install("-e", ".[test,supervision]")
+    session.run("pytest", "tests/interop", *session.posargs, env=QUIET)
 
 
 @nox.session

@@ -23,6 +23,7 @@ TORCH_FREE = (
     "yolo_multitask.cli.run",
     "yolo_multitask.configs",
     "yolo_multitask.data.labels",
+    "yolo_multitask.interop",
     "yolo_multitask.metrics.tracking",
     "yolo_multitask.tasks",
     "yolo_multitask.tracking",
