@@ -82,19 +82,21 @@ class MultiTaskYOLO(YOLO):
         self.model_name = cfg
 
     def _load(self, weights: str, task: str | None = None) -> None:
-        """Load a checkpoint or name an exported file, whose task is in its metadata.
+        """Load a checkpoint or name an exported file, whose task and input size are in its metadata.
 
         Raises:
             ValueError: If a checkpoint is damaged or holds no YOLO network.
             FileNotFoundError: If there is no such file.
         """
-        if task is None and weights.endswith(".mnn"):
-            task = read_metadata(weights).get("task")  # the host does not read it there
+        metadata = {} if weights.endswith(".pt") else read_metadata(weights)
+        task = task or (metadata.get("task") if weights.endswith(".mnn") else None)  # the host does not read it there
         with host.checkpoint_errors(weights):
             super()._load(weights, task=task)
             network = self.model if isinstance(self.model, nn.Module) else None
             if network is not None and not (hasattr(network, "model") or hasattr(network, "student_model")):
                 raise TypeError(f"{type(network).__name__} is no YOLO network")
+        if self.task == host.TASK and "imgsz" in metadata:
+            self.overrides["imgsz"] = metadata["imgsz"]  # the host takes it from static files alone
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:

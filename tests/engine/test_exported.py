@@ -97,6 +97,14 @@ def test_prediction_is_that_of_the_network(
         assert not one.keypoints.data[no_keypoints].any()
 
 
+def test_the_size_of_the_export_is_the_default(files: dict[str, Path], pictures: list[np.ndarray]) -> None:
+    yolo = MultiTaskYOLO(files["plain"])
+    assert yolo.predict(pictures[0], verbose=False)[0].speed
+    assert yolo.predictor.args.imgsz == [96, 96]
+    yolo.predict(pictures[0], imgsz=64, verbose=False)
+    assert yolo.predictor.args.imgsz == 64
+
+
 def test_switches_leave_out_what_the_file_computes(files: dict[str, Path], pictures: list[np.ndarray]) -> None:
     found = MultiTaskYOLO(files["nms"]).predict(pictures[0], imgsz=96, segment=False, track=False, verbose=False)[0]
     assert found.masks is None
