@@ -96,7 +96,8 @@ class MultiTaskYOLO(YOLO):
             if network is not None and not (hasattr(network, "model") or hasattr(network, "student_model")):
                 raise TypeError(f"{type(network).__name__} is no YOLO network")
         if self.task == host.TASK and "imgsz" in metadata:
-            self.overrides["imgsz"] = metadata["imgsz"]  # the host takes it from static files alone
+            height, width = metadata["imgsz"]  # the host takes it from static files alone
+            self.overrides["imgsz"] = height if height == width else [height, width]
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:

@@ -100,7 +100,7 @@ def test_prediction_is_that_of_the_network(
 def test_the_size_of_the_export_is_the_default(files: dict[str, Path], pictures: list[np.ndarray]) -> None:
     yolo = MultiTaskYOLO(files["plain"])
     assert yolo.predict(pictures[0], verbose=False)[0].speed
-    assert yolo.predictor.args.imgsz == [96, 96]
+    assert yolo.predictor.args.imgsz == 96
     yolo.predict(pictures[0], imgsz=64, verbose=False)
     assert yolo.predictor.args.imgsz == 64
 
