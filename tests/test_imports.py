@@ -14,7 +14,7 @@ import yolo_multitask
 
 PACKAGE = Path(yolo_multitask.__file__).parent
 LOWER = ("data", "nn", "losses", "metrics", "tracking")
-UPPER = ("engine", "export", "cli", "model", "demo", "benchmark")
+UPPER = ("engine", "export", "cli", "model", "demo", "benchmark", "runtime")
 TORCH_FREE = (
     "yolo_multitask",
     "yolo_multitask.args",
@@ -25,6 +25,7 @@ TORCH_FREE = (
     "yolo_multitask.data.labels",
     "yolo_multitask.interop",
     "yolo_multitask.metrics.tracking",
+    "yolo_multitask.runtime",
     "yolo_multitask.tasks",
     "yolo_multitask.tracking",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from yolo_multitask.cli import app, demo, run
+from yolo_multitask.cli import app, demo, onnx_run, run
 from yolo_multitask.cli.data import DATA_COMMANDS, arguments, data_function
 from yolo_multitask.cli.grammar import UsageError, join_tokens, parse_words
 
@@ -36,6 +36,8 @@ def check(argv: list[str]) -> None:
         run.parse(rest, command)
     elif command == "demo":
         parse_words(join_tokens(rest), demo.ARGUMENTS)
+    elif command == "run":
+        onnx_run.parse(rest)
     elif command == "data":
         arguments(data_function(rest[0]), rest[1:])
     else:

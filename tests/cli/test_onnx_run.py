@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from runtime.blobs import change_metadata, picture, write_blobs, write_folder, write_video
+from support.blobs import change_metadata, picture, write_blobs, write_folder, write_video
 
 from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.cli import onnx_run

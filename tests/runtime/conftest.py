@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from runtime.blobs import write_blobs
+from support.blobs import write_blobs
+from support.exported import KINDS, SIZE
 from support.training import random_model
 
 from yolo_multitask import MultiTaskYOLO
-
-SIZE, CONF = 64, 0.1
-KINDS: dict[str, dict[str, Any]] = {
-    "static": {},
-    "dynamic": {"dynamic": True},
-    "nms": {"dynamic": True, "nms": True, "conf": CONF},
-    "masks": {"nms": True, "conf": CONF, "masks": True, "max_det": 40},
-}
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime.blobs import IOU, picture
+from support.blobs import IOU, picture
 
 from yolo_multitask.runtime import Detections, Session, draw
 from yolo_multitask.runtime.draw import colour

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from runtime.blobs import picture, write_folder, write_video
+from support.blobs import picture, write_folder, write_video
 
 from yolo_multitask.runtime import read_frames
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime.blobs import IOU, change_metadata, picture, pictures
+from support.blobs import IOU, change_metadata, picture, pictures
 
 from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.data.labels import LabelSpec, parse_line

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from runtime.blobs import HEIGHT, METADATA, WIDTH
+from support.blobs import HEIGHT, METADATA, WIDTH
 
 from yolo_multitask.runtime.metadata import Metadata
 from yolo_multitask.tasks import RowLayout

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from runtime.blobs import IOU, change_metadata, picture
-from runtime.conftest import CONF, SIZE
+from support.blobs import IOU, change_metadata, picture
+from support.exported import CONF, SIZE
 
 from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.runtime import Detections, Session

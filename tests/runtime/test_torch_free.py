@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runtime.blobs import write_video
+from support.blobs import write_video
 
 ALLOWED = {"numpy", "cv2", "onnxruntime", "lap", "yaml", "yolo_multitask"}
 GUARD = """

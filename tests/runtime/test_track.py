@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime.blobs import IOU, change_metadata, picture, pictures, write_folder, write_video
-from runtime.conftest import CONF, SIZE
+from support.blobs import IOU, change_metadata, picture, pictures, write_folder, write_video
+from support.exported import CONF, SIZE
 
 from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.runtime import Session, Tracker

@@ -19,7 +19,7 @@ from yolo_multitask.cli.data import DATA_COMMANDS, run_data
 from yolo_multitask.cli.grammar import UsageError, unknown
 
 MODES = ("train", "val", "predict", "track", "export", "benchmark")
-GROUPS = ("data", "demo", "checks")
+GROUPS = ("data", "demo", "run", "checks")
 INTERRUPTED = 130
 SELF_EXPLAINING = (ValueError, OSError, RuntimeError, TypeError, SyntaxError, ImportError)
 COLLECTS = {"allow_extra_args": True, "ignore_unknown_options": True}  # key=value words are read by cli.grammar
@@ -127,6 +127,27 @@ Show all of it at work; no download.
 
 Renders a small synthetic world, trains a model on it, validates, predicts, and leaves pictures and a table.
 """,
+    "run": """
+Run an exported ONNX file, without torch.
+
+\b
+  ymt run best.onnx video.mp4
+  ymt run best.onnx MOT17-02/img1 track save_txt save=False
+  ymt run best.onnx bus.jpg conf=0.3 classes=[0,2] show
+  ymt run best.onnx 0 tracker=my-tracker.yaml out=camera
+
+The source is a video, an image, a folder of images, a glob, the number of a camera or a URL. Videos and cameras are
+tracked, pictures are not, unless track= says otherwise. Annotated copies are saved unless save=False; save_txt writes
+label lines (with save_conf their confidence), or one MOTChallenge file for each tracked sequence.
+
+\b
+  conf=           0.25, or 0.1 where it tracks
+  iou=0.7 max_det=300 classes= agnostic_nms imgsz=   as for predict
+  tracker=multicue.yaml vid_stride=1 frame_rate=     of the tracking
+  threads= providers=                                of onnxruntime
+  save=True save_txt save_conf show verbose=True
+  out=            folder of what is saved, runs/multitask/run if not given
+""",
 }
 
 app = typer.Typer(
@@ -188,6 +209,13 @@ def _demo(context: typer.Context) -> None:
     from yolo_multitask.cli.demo import demo
 
     demo(context.args)
+
+
+@app.command("run", help=_HELP["run"], context_settings=COLLECTS, options_metavar="FILE SOURCE [KEY=VALUE]...")
+def _run(context: typer.Context) -> None:
+    from yolo_multitask.cli.onnx_run import run
+
+    run(context.args)
 
 
 @app.command("checks")
