@@ -188,6 +188,9 @@ def test_metadata_becomes_values() -> None:
     assert file.metadata["tasks"] == ["detect", "segment", "pose", "track"]
     assert file.metadata["description"] == "[not, a, list]"
     assert exported.layout(file) == LAYOUT
+    file = backend(names={"0": "a", "1": "b"})  # as JSON has it
+    exported.adopt(file, "best.torchscript")
+    assert file.metadata["names"] == {0: "a", 1: "b"}
 
 
 @pytest.mark.parametrize("changes", [{"task": "detect"}, {"tasks": None}])

@@ -157,7 +157,10 @@ def warn_of_nms(model: Any, args: Any) -> None:
 
 
 def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _value(v) if isinstance(v, str) and k not in _TEXT else v for k, v in metadata.items()}
+    found = {k: _value(v) if isinstance(v, str) and k not in _TEXT else v for k, v in metadata.items()}
+    if isinstance(found.get("names"), dict):
+        found["names"] = {int(k): v for k, v in found["names"].items()}  # JSON has no numbers as keys
+    return found
 
 
 def _value(text: str) -> Any:
