@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import guess_model_scale, load_checkpoint
 from ultralytics.trackers.track import TRACKER_MAP
 from ultralytics.utils.checks import parse_version
-from ultralytics.utils.files import import_execstack
 from ultralytics.utils.torch_utils import initialize_weights
 
 from yolo_multitask.tasks import DEFAULT_MODEL, TASK
@@ -201,19 +201,26 @@ def file_metadata(file: Any) -> dict[str, Any]:
 
 def _mnn_metadata(file: Any) -> dict[str, Any]:
     try:
-        MNN = import_execstack("MNN", "_mnncengine*.so", "_tools*.so")
+        try:
+            from ultralytics.utils.files import import_execstack  # newer than the lowest supported version
+        except ImportError:
+            MNN = import_module("MNN")
+        else:
+            MNN = import_execstack("MNN", "_mnncengine*.so", "_tools*.so")
         return dict(json.loads(MNN.nn.load_module_from_file(str(file), [], []).get_info()["bizCode"]))
     except (ImportError, KeyError, TypeError, ValueError):
         return {}
 
 
 def compile_in_float32(backend: Any, folder: Any) -> None:
-    """Let an OpenVINO backend of the host compute in float32, not in bfloat16, where the CPU has units for that.
+    """Let an OpenVINO backend of the host compute in float32, not in bfloat16, on a CPU that has units for that.
 
     Args:
         backend: The backend.
         folder: The folder of the file.
     """
+    if list(backend.ov_compiled_model.get_property("EXECUTION_DEVICES")) != ["CPU"]:
+        return
     compile_model = backend.compile_model
     file = next(Path(folder).glob("*.xml"))
     network = compile_model.func.__self__.read_model(model=str(file), weights=file.with_suffix(".bin"))

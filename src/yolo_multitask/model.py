@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 from ultralytics import YOLO
-from ultralytics.utils import DEFAULT_CFG_DICT, RANK, YAML
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK, YAML
 
 from yolo_multitask import host
 from yolo_multitask.args import DEFAULTS, SWITCHES, fill_from_cfg, host_cfg, normalise
@@ -95,6 +95,11 @@ class MultiTaskYOLO(YOLO):
             network = self.model if isinstance(self.model, nn.Module) else None
             if network is not None and not (hasattr(network, "model") or hasattr(network, "student_model")):
                 raise TypeError(f"{type(network).__name__} is no YOLO network")
+        if isinstance(self.model, str) and not metadata and task is None:
+            LOGGER.warning(
+                f"{weights}: expected metadata, found none, so that it is taken for a stock '{self.task}' model. "
+                "Export a multitask network again with 'ymt export', or name the task."
+            )
         if self.task == host.TASK and "imgsz" in metadata:
             height, width = metadata["imgsz"]  # the host takes it from static files alone
             self.overrides["imgsz"] = height if height == width else [height, width]

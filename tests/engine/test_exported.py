@@ -65,6 +65,7 @@ def files(model: Path) -> dict[str, Path]:
     for name, own in kinds.items():
         made = Path(MultiTaskYOLO(model).export(**common, **own, dynamic=True, batch=2))
         found[name] = made.rename(made.with_name(f"{name}.onnx"))
+    found["torchscript"] = Path(MultiTaskYOLO(model).export(format="torchscript", imgsz=96, dynamic=True, batch=2))
     return found
 
 
@@ -75,13 +76,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
     return [cv2.resize(generator.integers(0, 255, (9, 9, 3), np.uint8), size) for size in ((120, 80), (70, 110))]
 
 
-@pytest.mark.parametrize("name", ["plain", "nms", "masks"])
+@pytest.mark.parametrize("name", ["plain", "nms", "masks", "torchscript"])
 @pytest.mark.parametrize("retina", [False, True])
 def test_prediction_is_that_of_the_network(
     model: Path, files: dict[str, Path], pictures: list[np.ndarray], name: str, retina: bool
 ) -> None:
     settings: dict[str, Any] = {"imgsz": 96, "conf": 0.05, "max_det": 30, "verbose": False, "retina_masks": retina}
     wanted = [MultiTaskYOLO(model).predict(x, **settings)[0] for x in pictures]
+    settings["verbose"] = True  # which names the classes
     found = [MultiTaskYOLO(files[name]).predict(x, **settings)[0] for x in pictures]
     for one, other in zip(found, wanted, strict=True):
         assert len(one) == len(other) > 3
@@ -178,6 +180,7 @@ def test_what_the_nms_in_the_file_cannot_give_is_said(
     assert "export it again for conf=0.005, iou=0.5." in caplog.text
     caplog.clear()
     MultiTaskYOLO(files["nms"]).predict(pictures[0], conf=0.02, **common)
+    MultiTaskYOLO(files["nms"]).predict(pictures[0], max_det=20, **common)
     MultiTaskYOLO(files["plain"]).predict(pictures[0], conf=0.005, iou=0.5, **common)
     assert "the NMS is in the file" not in caplog.text
 

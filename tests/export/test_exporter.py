@@ -116,6 +116,9 @@ def test_switches_choose_what_is_in_the_file(model: MultiTaskYOLO) -> None:
         ({"format": "onnx", "masks": True, "nms": True, "segment": False}, "masks=True needs the task segment"),
         ({"format": "paddle"}, "format=paddle cannot hold track: .* Export with track=False"),
         ({"format": "onnx", "quantize": "w8a32"}, "quantize='w8a32' is not supported"),
+        ({"format": "openvino", "nms": True}, "nms=True in an OpenVINO file needs dynamic=True and no quantize=8"),
+        ({"format": "litert", "quantize": 8}, "format=litert cannot hold a multitask network with quantize=8"),
+        ({"format": "onnx", "opset": 12}, "opset=12 has no GridSample, .* expected 16 or above, or track=False"),
     ],
 )
 def test_wrong_arguments_are_said_before_any_work(model: MultiTaskYOLO, given: dict[str, Any], message: str) -> None:
@@ -151,6 +154,21 @@ def test_failed_export_leaves_nothing(model: MultiTaskYOLO, monkeypatch: pytest.
     assert (folder / "best.onnx").read_text() == "an older one"
 
 
+def test_what_else_is_in_a_folder_is_left_alone(tmp_path: Path) -> None:
+    made, place = tmp_path / "made" / "best_openvino_model", tmp_path / "place"
+    (made / "inner").mkdir(parents=True)
+    (made / "best.xml").write_text("new")
+    (made / "inner" / "a.bin").write_text("new")
+    (made.parent / "best.onnx").write_text("on the way")
+    (place / made.name).mkdir(parents=True)
+    (place / made.name / "best.xml").write_text("old")
+    (place / made.name / "notes.txt").write_text("the user's")
+    assert exporter._move(made, place, keep_onnx=False) == place / made.name
+    found = {p.relative_to(place).as_posix(): p.read_text() for p in place.rglob("*") if p.is_file()}
+    folder = "best_openvino_model"
+    assert found == {f"{folder}/best.xml": "new", f"{folder}/inner/a.bin": "new", f"{folder}/notes.txt": "the user's"}
+
+
 def test_model_from_yaml_is_exported_to_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = MultiTaskYOLO("yolov8n-multitask.yaml").export(format="torchscript", imgsz=32)
@@ -176,6 +194,8 @@ def test_calibration_images_are_those_of_our_data(model: MultiTaskYOLO, tmp_path
     batches = list(made.get_int8_calibration_dataloader())
     assert all(b["img"].dtype == torch.uint8 and tuple(b["img"].shape) == (2, 3, 64, 96) for b in batches)
     assert len(batches) == 2  # of the four pictures
+    made.args.fraction = 0.5
+    assert len(list(made.get_int8_calibration_dataloader())) == 1
 
 
 def test_int8_file_has_integer_weights(model: MultiTaskYOLO, tmp_path: Path) -> None:

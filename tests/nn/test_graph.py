@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from support.models import randomise, tiny_model
+from torchvision.ops import box_iou
 from ultralytics.utils import ops
 
 from yolo_multitask.engine.lazy import Detected, detect
@@ -51,7 +53,7 @@ def confidence(model: MultiTaskModel, x: torch.Tensor, count: int) -> float:
     return float(best[: min(count, len(best) - 1) + 1][-2:].mean()) if count else 0.999
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     family=st.sampled_from(FAMILIES),
     batch=st.sampled_from([1, 3]),
@@ -80,6 +82,9 @@ def test_graph_equals_lazy(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "FEW_CANDIDATES", 0.0 if few else 1.0)
         found, (rows, proto) = both(model, x, how)
+        candidates, _ = both(model, x, replace(how, iou=1.0, max_det=10**4))
+    for each in candidates.rows:  # rounding decides on an overlap at the threshold
+        assume(not ((box_iou(each[:, :4], each[:, :4]) - how.iou).abs() < 5e-5).any())
     assert rows.shape == (batch, rows_of_image, 6 + layout.extra)
     scale = torch.ones(rows.shape[2])
     scale[:4] = scale[layout.kpt] = scale[layout.next] = max(x.shape[2:])
@@ -114,6 +119,28 @@ def test_without_masks_there_are_rows_alone() -> None:
     model = tiny_model(nc=2, kpt_shape=(5, 3), tasks=["pose"]).eval()
     _, out = both(model, torch.rand(1, 3, 64, 64), Suppression(conf=0.0, iou=0.7, max_det=5))
     assert [tuple(x.shape) for x in out] == [(1, 5, 6 + 15)]
+
+
+def test_each_image_of_a_batch_has_the_same_rows_in_half_precision() -> None:
+    model = tiny_model(nc=80, kpt_shape=(5, 3), tasks=["pose"])
+    randomise(model)
+    model.eval().half()
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)).half()
+    how = Suppression(conf=confidence(model, x, 30), iou=0.5, max_det=30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "FEW_CANDIDATES", 1.0)
+        _, (alone,) = both(model, x, how)
+        _, (rows,) = both(model, x.repeat(24, 1, 1, 1), how)
+    counts = (rows[..., 4] > 0).sum(1)
+    assert counts[0] > 1
+    assert counts.tolist() == [int((alone[..., 4] > 0).sum())] * 24
+
+
+def test_a_network_of_boxes_alone() -> None:
+    model = tiny_model(nc=2, tasks=[]).eval()
+    _, (rows,) = both(model, torch.rand(2, 3, 64, 64), Suppression(conf=0.0, iou=0.7, max_det=5))
+    assert rows.shape == (2, 5, 6)
+    assert rows.any()
 
 
 def test_nothing_found_gives_zeros(models: dict[str, MultiTaskModel]) -> None:

@@ -89,7 +89,7 @@ def parse(tokens: Sequence[str], mode: str | None = None) -> dict[str, Any]:
         if (task := overrides.get("task")) and task not in tasks:
             raise UsageError(unknown(str(task), tasks, "task"))
         overrides.pop("mode", None)
-        extras = {*HOST_EXTRAS, "masks"}
+        extras = {*HOST_EXTRAS, *(["masks"] if mode == "export" else [])}
         check_cfg({key: value for key, value in normalise(overrides).items() if key not in extras})
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -165,8 +165,7 @@ def run_mode(mode: str, tokens: Sequence[str]) -> None:
         for _ in getattr(model, mode)(**{"save": True, **overrides}, stream=True):
             pass
     elif mode == "benchmark" and model.task == TASK:
-        _check_benchmark(overrides)
-        print(model.benchmark(**{"verbose": True, **overrides}))
+        _benchmark(model, overrides)
     elif mode == "export" and model.task == TASK:
         _export(model, overrides)
     else:
@@ -187,17 +186,22 @@ def _export(model: Any, overrides: Mapping[str, Any]) -> None:
         raise UsageError(str(error)) from error
 
 
-def _check_benchmark(overrides: Mapping[str, Any]) -> None:
-    """Check the arguments of a multitask model's benchmark, most of which the host does not know.
+def _benchmark(model: Any, overrides: Mapping[str, Any]) -> None:
+    """Measure a multitask model and print the table. The host does not know most of the arguments.
 
     Raises:
-        UsageError: If one is unknown or has a wrong value.
+        UsageError: If one is unknown, has a wrong value, or does not fit the model.
     """
     from yolo_multitask.benchmark.settings import read_settings
+    from yolo_multitask.export.formats import ExportArgumentError
 
     try:
         read_settings(overrides)
     except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
+        print(model.benchmark(**{"verbose": True, **overrides}))
+    except ExportArgumentError as error:
         raise UsageError(str(error)) from error
 
 

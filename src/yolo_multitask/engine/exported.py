@@ -15,6 +15,7 @@ from yolo_multitask import host
 from yolo_multitask.args import check_tasks
 from yolo_multitask.tasks import TASK, RowLayout
 
+NMS_DEFAULTS = {"conf": 0.25, "iou": 0.7, "max_det": 300, "agnostic_nms": False}  # what a run asks for by itself
 _TEXT = ("description", "author", "date", "version", "license", "docs", "task", "head")  # metadata that is no literal
 
 
@@ -145,21 +146,25 @@ def warn_of_nms(model: Any, args: Any) -> None:
     own = (getattr(model, "metadata", None) or {}).get("args", {})
     if not own.get("nms"):
         return
-    asked = {
-        "conf": args.conf < own["conf"],
-        "iou": args.iou != own["iou"],
-        "max_det": args.max_det > own["max_det"],
-        "agnostic_nms": bool(args.agnostic_nms) != own["agnostic_nms"],
-    }
-    if lost := [f"{key}={getattr(args, key)}" for key, changed in asked.items() if changed]:
-        settings = ", ".join(f"{key}={own[key]}" for key in asked)
+    asked = {key: getattr(args, key) for key in NMS_DEFAULTS}
+    lost = [f"{k}={v}" for k, v in asked.items() if v != NMS_DEFAULTS[k] and not _gives(k, own.get(k, v), v)]
+    if lost:
+        settings = ", ".join(f"{key}={own.get(key)}" for key in asked)
         LOGGER.warning(f"the NMS is in the file, with {settings}; export it again for {', '.join(lost)}.")
+
+
+def _gives(key: str, own: Any, asked: Any) -> bool:
+    """Return whether an NMS with one setting keeps all that the same with another would."""
+    if key == "conf":
+        return bool(own <= asked)
+    return bool(own >= asked) if key == "max_det" else bool(own == asked)
 
 
 def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:
     found = {k: _value(v) if isinstance(v, str) and k not in _TEXT else v for k, v in metadata.items()}
-    if isinstance(found.get("names"), dict):
-        found["names"] = {int(k): v for k, v in found["names"].items()}  # JSON has no numbers as keys
+    for key in ("names", "kpt_names"):
+        if isinstance(found.get(key), dict):
+            found[key] = {int(k): v for k, v in found[key].items()}  # JSON has no numbers as keys
     return found
 
 

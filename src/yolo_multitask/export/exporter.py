@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +15,7 @@ from ultralytics.data import build_dataloader
 from ultralytics.engine.exporter import Exporter
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 
+from yolo_multitask import host
 from yolo_multitask.args import full_cfg, normalise, select_tasks
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
@@ -23,6 +24,8 @@ from yolo_multitask.export.formats import (
     check_arguments,
     check_format,
     check_nms,
+    check_opset,
+    check_precision,
     check_tasks_fit,
 )
 from yolo_multitask.export.network import ExportNetwork
@@ -75,8 +78,13 @@ class MultiTaskExporter(Exporter):
         fmt = args.format = check_format(str(args.format))
         nms = bool(args.nms)
         check_arguments(fmt, args)
-        check_nms(fmt, nms=nms, masks=self.masks, conf=args.conf)
-        tasks = select_tasks(args.switches, model.tasks, f"model '{args.model}'")
+        check_nms(fmt, nms=nms, masks=self.masks, dynamic=bool(args.dynamic), quantize=args.quantize, conf=args.conf)
+        check_precision(fmt, args.quantize)
+        try:
+            tasks = select_tasks(args.switches, model.tasks, f"model '{args.model}'")
+        except ValueError as error:
+            raise ExportArgumentError(str(error)) from error
+        check_opset(args.opset, tasks)
         check_tasks_fit(fmt, tasks)
         if self.masks and "segment" not in tasks:
             raise ExportArgumentError(
@@ -88,6 +96,8 @@ class MultiTaskExporter(Exporter):
             suppression = Suppression(
                 conf=args.conf, iou=args.iou, max_det=args.max_det, agnostic=args.agnostic_nms, masks=self.masks
             )
+        if args.quantize == 8 and not args.data:
+            args.data = host.default_data(TASK)
         args.nms = None  # the host's own would drop it again: ours is part of the network
         network: Any = ExportNetwork.of(model, tasks, suppression)
         network.relative = fmt == "litert"  # the host's reader multiplies the boxes by the input's sides
@@ -120,7 +130,8 @@ class MultiTaskExporter(Exporter):
         LOGGER.info(f"{prefix} collecting INT8 calibration images from 'data={args.data}'")
         data = load_data(args.data, task=args.label_task, labels=args.labels, split=split)
         own = type(args)(**{**vars(args), "imgsz": max(self.imgsz), "rect": False, "task": TASK, "split": split})
-        dataset = build_multitask_dataset(own, data[split], args.batch, data, mode="val")
+        fraction = None if isinstance(args.fraction, list) else args.fraction
+        dataset = build_multitask_dataset(own, data[split], args.batch, data, mode="val", fraction=fraction)
         dataset.transforms.transforms[0].new_shape = self.imgsz
         if not len(dataset):
             raise ValueError(f"data={args.data}: expected images in split '{split}' to calibrate with, found none.")
@@ -143,11 +154,18 @@ def _move(made: Path, parent: Path, *, keep_onnx: bool) -> Path:
     for path in sorted(made.parent.iterdir()):
         if path.suffix == ".onnx" and not keep_onnx:
             continue
-        place = parent / path.name
-        if place.is_dir():
-            shutil.rmtree(place)
-        shutil.move(path, place)
+        _replace(path, parent / path.name)
     return parent / made.name
+
+
+def _replace(path: Path, place: Path) -> None:
+    """Move a file to its place, or each file of a folder; what else stands in a folder there is left alone."""
+    if not path.is_dir():
+        os.replace(path, place)
+        return
+    place.mkdir(exist_ok=True)
+    for inner in path.iterdir():
+        _replace(inner, place / inner.name)
 
 
 @contextmanager
@@ -155,10 +173,15 @@ def _renamed(folder: str, parent: Path) -> Iterator[None]:
     """Let the host's messages name the place where files end up, and this package's command, inside the `with`."""
 
     def rename(record: logging.LogRecord) -> bool:
-        record.msg = (
-            str(record.msg).replace(folder, str(parent)).replace("task=segment ", "").replace("task=detect ", "")
-        )
-        record.msg = record.msg.replace("yolo predict", "ymt predict").replace("yolo val", "ymt val")
+        text = str(record.msg).replace(str(Path(folder).resolve()), str(parent)).replace(folder, str(parent))
+        for old, new in (
+            ("task=segment ", ""),
+            ("task=detect ", ""),
+            ("yolo predict", "ymt predict"),
+            ("yolo val", "ymt val"),
+        ):
+            text = text.replace(old, new)
+        record.msg = text
         return True
 
     LOGGER.addFilter(rename)

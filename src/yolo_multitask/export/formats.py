@@ -10,6 +10,7 @@ from ultralytics.engine.exporter import export_formats, validate_args
 ALIASES: Mapping[str, str] = {
     "tensorrt": "engine",
     "trt": "engine",
+    "mlmodel": "coreml",
     "mlpackage": "coreml",
     "mlprogram": "coreml",
     "apple": "coreml",
@@ -23,6 +24,7 @@ ALIASES: Mapping[str, str] = {
     "vitisai": "xilinx",
     "versal": "xilinx",
 }  # the host's other names
+TRACK_OPSET = 16  # the first with GridSample
 GRAPH_NMS = ("onnx", "torchscript", "openvino")  # formats whose graph may hold sizes that depend on the picture
 _FIXED_LAYOUT = "it rebuilds the output of the stock heads layer by layer, and knows no others"
 _UNTRIED_NPU = "its compiler needs the vendor's own machine or account, where no multitask network was ever compiled"
@@ -94,7 +96,34 @@ def check_tasks_fit(fmt: str, tasks: Sequence[str]) -> None:
         )
 
 
-def check_nms(fmt: str, *, nms: bool, masks: bool, conf: float | None) -> None:
+def check_precision(fmt: str, quantize: Any) -> None:
+    """Check whether a format can hold a network in a precision.
+
+    Raises:
+        ExportArgumentError: If not.
+    """
+    if fmt == "litert" and quantize in (8, "w8a16"):
+        raise ExportArgumentError(
+            f"format=litert cannot hold a multitask network with quantize={quantize}: boxes, keypoints, mask "
+            "coefficients and embeddings of a row would share one scale, by which the embeddings are lost. Export with "
+            "quantize='w8a32', or to onnx or openvino."
+        )
+
+
+def check_opset(opset: int | None, tasks: Sequence[str]) -> None:
+    """Check whether an ONNX opset has the operators of the tasks; None is the highest that can be had.
+
+    Raises:
+        ExportArgumentError: If not.
+    """
+    if opset is not None and opset < TRACK_OPSET and "track" in tasks:
+        raise ExportArgumentError(
+            f"opset={opset} has no GridSample, which reads the appearance in a box; expected {TRACK_OPSET} or above, "
+            "or track=False."
+        )
+
+
+def check_nms(fmt: str, *, nms: bool, masks: bool, dynamic: bool, quantize: Any, conf: float | None) -> None:
     """Check whether the NMS, and the masks behind it, can be in a file of a format.
 
     Raises:
@@ -108,6 +137,11 @@ def check_nms(fmt: str, *, nms: bool, masks: bool, conf: float | None) -> None:
         raise ExportArgumentError(
             f"nms=True cannot be in a multitask file of format={fmt}, whose graphs have fixed sizes alone; it can in "
             f"{', '.join(GRAPH_NMS)}. Leave it out: predict, val and track run the NMS outside the file."
+        )
+    if fmt == "openvino" and (not dynamic or quantize == 8):
+        raise ExportArgumentError(
+            "nms=True in an OpenVINO file needs dynamic=True and no quantize=8: OpenVINO does not run it otherwise. "
+            "Export with dynamic=True, or without nms."
         )
     if conf is not None and not 0 <= conf < 1:
         raise ExportArgumentError(

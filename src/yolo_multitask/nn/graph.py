@@ -124,11 +124,11 @@ def suppress(
     boxes_4N = head.boxes_at(sites)
     centre_N2, half_N2 = boxes_4N[:2].T, boxes_4N[2:].T / 2
     corners_N4 = torch.cat((centre_N2 - half_N2, centre_N2 + half_N2), 1)
-    score_N, cls_N = best_BA[image_N, anchor_N], cls_BA[image_N, anchor_N].to(scores.dtype)
+    score_N, cls_N = best_BA[image_N, anchor_N], cls_BA[image_N, anchor_N]
     down_N = torch.zeros_like(cls_N) if how.agnostic else cls_N
-    apart_N2 = torch.stack((image_N.to(scores.dtype), down_N), 1) * 2  # images side by side, classes one below another
+    apart_N2 = torch.stack((image_N, down_N), 1).float() * 2  # images side by side, classes one below another
     longest = input_size(maps["feats"], head.stride).max()
-    found_K = nms((corners_N4 / longest + apart_N2.repeat(1, 2))[1:].float(), score_N[1:].float(), how.iou) + 1
+    found_K = nms((corners_N4.float() / longest + apart_N2.repeat(1, 2))[1:], score_N[1:].float(), how.iou) + 1
     rank_K = places_in_images(image_N[found_K], batch)
     within_K = rank_K < rows_of_image
     kept_K, rank_K = _with_stand_in(found_K[within_K]), _with_stand_in(rank_K[within_K])
@@ -138,7 +138,7 @@ def suppress(
 
     sites = GraphSites(maps["feats"], head.stride, image_N[kept_K], anchor_N[kept_K])
     extra_KE = head.rows_at(sites, boxes_4N[:, kept_K], maps["taps"])
-    rows_KE = torch.cat((corners_N4[kept_K], score_N[kept_K, None], cls_N[kept_K, None], extra_KE), 1)
+    rows_KE = torch.cat((corners_N4[kept_K], score_N[kept_K, None], cls_N[kept_K, None].to(scores.dtype), extra_KE), 1)
     out = rows_KE.new_zeros(batch * rows_of_image + 1, rows_KE.shape[1])
     out = out.index_put_((place_K,), rows_KE)[:-1].view(-1, rows_of_image, rows_KE.shape[1])
     branch = head.running.get("segment")

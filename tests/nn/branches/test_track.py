@@ -103,14 +103,14 @@ def test_samples_against_a_loop() -> None:
     branch, appearance = small_branch(), maps()
     boxes = torch.tensor([[[0.5, 0.5, 0.4, 0.6], [0.9, 0.1, 0.6, 0.4]], [[0.3, 0.6, 0.1, 0.2], [0.5, 0.5, 1.0, 1.0]]])
     found = branch.sample(appearance, boxes)
-    assert found.shape == (2, 2, WIDTH, ROWS * COLUMNS)
+    assert found.shape == (2, WIDTH, ROWS * COLUMNS, 2)
     for image in range(2):
         for n, (cx, cy, w, h) in enumerate(boxes[image].tolist()):
             for p in range(ROWS * COLUMNS):
                 x = cx + ((p % COLUMNS + 0.5) / COLUMNS - 0.5) * w
                 y = cy + ((p // COLUMNS + 0.5) / ROWS - 0.5) * h
                 expected = sum(bilinear(level[image], x, y) for level in appearance)
-                torch.testing.assert_close(found[image, n, :, p], expected, rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(found[image, :, p, n], expected, rtol=1e-4, atol=1e-5)
 
 
 def bilinear(level: torch.Tensor, x: float, y: float) -> torch.Tensor:
@@ -133,16 +133,21 @@ def test_boxes_may_come_in_any_order_and_be_missing_in_an_image() -> None:
         torch.testing.assert_close(alone[0], embedding)
 
 
-def test_training_hides_whole_points_of_a_box() -> None:
+def test_training_hides_whole_points_of_a_box(monkeypatch: pytest.MonkeyPatch) -> None:
     branch = small_branch()
-    samples = torch.rand(200, WIDTH, ROWS * COLUMNS, generator=torch.Generator().manual_seed(3))
+    samples = torch.rand(1, WIDTH, ROWS * COLUMNS, 200, generator=torch.Generator().manual_seed(3))
     seen: list[torch.Tensor] = []
-    hook = branch.project.register_forward_pre_hook(lambda _, x: seen.append(x[0].unflatten(1, (WIDTH, -1))))
+    project = torch.nn.functional.conv1d
+
+    def spy(x: torch.Tensor, *args: torch.Tensor) -> torch.Tensor:
+        seen.append(x[0].unflatten(0, (WIDTH, -1)).permute(2, 0, 1))
+        return project(x, *args)
+
+    monkeypatch.setattr(torch.nn.functional, "conv1d", spy)
     with torch.no_grad():
         assert torch.equal(branch.describe(samples), branch.describe(samples))
         branch.norm.training, branch.training = False, True
         branch.describe(samples)
-    hook.remove()
     whole, _, hidden = seen
     gone = (hidden == 0).all(1)
     assert gone.float().mean() == pytest.approx(0.3, abs=0.03)

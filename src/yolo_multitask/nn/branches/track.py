@@ -25,7 +25,7 @@ ROWS, COLUMNS = 6, 3  # points in a box
 WIDTH = 32  # channels at a point
 HIDDEN_POINTS = 0.3  # share of the points that training hides, as another person in front would
 BOX = 4  # values of a box
-TINY = 1e-12  # added to the length that a vector is divided by
+TINY = 1e-12  # added to the square of the length that a vector is divided by
 MAX_GROWTH = 4.0  # log of how much a side may grow until the next frame; beyond, half precision would overflow
 
 
@@ -102,7 +102,8 @@ class TrackBranch(Branch):
         if self.training:
             x = x * F.dropout(torch.ones_like(x[:, :1]), HIDDEN_POINTS)
         x = F.conv1d(x.flatten(1, 2), self.project.weight[..., None], self.project.bias)
-        return x / ((x * x).sum(1, keepdim=True).sqrt() + TINY)
+        length = (x.float().square().sum(1, keepdim=True) + TINY).sqrt()  # in half precision it could overflow
+        return x / length.to(x.dtype)
 
     def embed(self, appearance: Sequence[torch.Tensor], boxes_N4: torch.Tensor, image_N: torch.Tensor) -> torch.Tensor:
         """Return the embeddings (N, E) of boxes that are spread over the batch.

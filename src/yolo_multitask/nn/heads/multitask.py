@@ -151,7 +151,7 @@ class MultiTask(Detect):
             branch.decode(branch.at(sites, boxes, taps), boxes, sites.anchors, sites.strides)
             for branch in self.running.values()
         ]
-        return torch.cat(columns, 1)[0].T if columns else boxes_4N.new_empty(len(sites), 0)
+        return torch.cat(columns, 1)[0].T if columns else boxes_4N.T[:, :0]
 
     def prototypes(self, maps: Mapping[str, Any], boxes_N4: torch.Tensor, image_N: torch.Tensor) -> torch.Tensor | None:
         """Return the mask prototypes (B, nm, H/4, W/4) where boxes are, elsewhere maybe zero; None without masks.
