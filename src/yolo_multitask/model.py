@@ -254,12 +254,13 @@ class MultiTaskYOLO(YOLO):
         overrides = {**self.overrides, **own, **kwargs, "mode": "export"}  # as the host
         return MultiTaskExporter(overrides=overrides, _callbacks=self.callbacks)(model=self.model)
 
-    def benchmark(self, data: Any = None, format: str = "", verbose: Any = False, **kwargs: Any) -> Any:
+    def benchmark(self, data: Any = None, format: Any = "", verbose: Any = False, **kwargs: Any) -> Any:
         """Measure a multitask model, beside the models that it replaces; a stock model through the host.
 
         Args:
             data: Data YAML for the average precisions.
-            format: `pt`, or empty, for a multitask model; else as for the host.
+            format: Formats to export a multitask model to and measure beside it, a list or one text with commas; else
+                as for the host.
             verbose: Whether to show progress, for a multitask model; else as for the host.
             **kwargs: For a multitask model, see `yolo_multitask.benchmark.settings.Settings`; else as for the host.
 

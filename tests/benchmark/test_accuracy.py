@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pytest
 import torch
 import yaml
-from support.benchmark import KPT, NAMES, picture
+from support.benchmark import KPT, LABELS, NAMES, write_set
 from ultralytics import YOLO
 
 from yolo_multitask import MultiTaskYOLO
@@ -22,23 +21,10 @@ BOX, POINTS = "0.4 0.5 0.4 0.6", "0.3 0.3 2 0.5 0.5 1 0 0 0"
 PERSON, CAR = f"0 {BOX} {POINTS} {POLYGON}", f"1 {BOX} - {POLYGON}"
 
 
-def write_set(folder: Path, images: list[list[str]], **keys: Any) -> Path:
-    """Write pictures with these label lines, and the data YAML; return its path."""
-    for i, lines in enumerate(images):
-        for kind in ("images", "labels"):
-            (folder / kind / "val").mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / "images" / "val" / f"{i}.png"), picture())
-        (folder / "labels" / "val" / f"{i}.txt").write_text("".join(f"{line}\n" for line in lines))
-    file = folder / "data.yaml"
-    file.write_text(yaml.safe_dump({"path": str(folder), "train": "images/val", "val": "images/val", **keys}))
-    return file
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Return a data set of two images with boxes, keypoints and polygons."""
-    labels = {"labels": {"keypoints": True, "polygons": True}, "kpt_shape": list(KPT), "kpt_classes": ["person"]}
-    return write_set(tmp_path / "set", [[PERSON, CAR], [CAR]], names=NAMES, **labels)
+    return write_set(tmp_path / "set", [[PERSON, CAR], [CAR]], **LABELS)
 
 
 def measure(checkpoint: str, data: Path, scratch: Path) -> tuple[dict[str, float], str]:
@@ -105,4 +91,21 @@ def test_no_measures_of_other_classes_or_without_labels(
     boxes.write_text(yaml.safe_dump({key: keys[key] for key in ("path", "train", "val", "names")}))
     found, why_not = measure(checkpoints["pose"], boxes, tmp_path / "b")
     assert found == {}
-    assert why_not.startswith("pose.pt has no AP: ")
+    assert why_not == (
+        f"pose.pt has no AP: {boxes} has lines for detect alone; add `kpt_shape: [K, D]` to the data YAML if its lines "
+        "hold keypoints."
+    )
+
+
+def test_data_that_cannot_be_read_is_an_error(checkpoints: dict[str, str], data: Path, tmp_path: Path) -> None:
+    (data.parent / "labels" / "val" / "1.txt").write_text("0 0.5 0.5\n")
+    with pytest.raises(ValueError, match=r"1\.txt:1"):
+        measure(checkpoints["pose"], data, tmp_path / "scratch")
+
+
+def test_no_stock_set_is_made_of_several_sources(checkpoints: dict[str, str], data: Path, tmp_path: Path) -> None:
+    several = tmp_path / "several.yaml"
+    several.write_text(yaml.safe_dump({"train": [{"path": str(data)}], "val": [{"path": str(data)}], "names": NAMES}))
+    found, why_not = measure(checkpoints["seg"], several, tmp_path / "scratch")
+    assert found == {}
+    assert why_not == f"seg.pt has no AP: {several} lists sources, of which no stock set can be made."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from support.benchmark import picture
 
 from yolo_multitask import MultiTaskYOLO
-from yolo_multitask.benchmark.contender import Contender, distinct_names, open_model, own_copy
+from yolo_multitask.benchmark.contender import Contender, distinct_names, input_size, open_model, own_copy, synchronise
 
 ARGUMENTS: dict[str, Any] = {"imgsz": 64, "device": "cpu", "verbose": False}
 
@@ -107,3 +108,40 @@ def test_other_kinds_of_models_are_refused(tmp_path: Path) -> None:
         open_model("yolov8n-cls.yaml")
     with pytest.raises(FileNotFoundError, match=r"against=.*nowhere.pt: expected a checkpoint"):
         open_model(str(tmp_path / "nowhere.pt"))
+
+
+def test_a_file_says_what_it_is(onnx_file: str, checkpoints: dict[str, str], tmp_path: Path) -> None:
+    file, network = contender(onnx_file, tmp_path), contender(checkpoints["best"], tmp_path)
+    for trial in (file, network):
+        trial.prepare(picture(), 3)
+        assert trial.found == 3
+        assert trial.tasks == ("detect", "segment", "pose", "track")
+    assert (file.format, file.is_fixed, file.has_nms) == ("onnx", True, False)
+    assert file.file_mib == pytest.approx(Path(onnx_file).stat().st_size / 2**20)
+    assert (file.parameters, file.gflops(64)) == (None, None)
+    assert (network.format, network.is_fixed, network.has_nms, network.file_mib) == ("pt", False, False, None)
+
+
+def test_the_size_of_a_file_is_in_it(onnx_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_model(onnx_file)
+    assert input_size(model) == ((64, 64), True)
+    for metadata, expected in (
+        ({"imgsz": [64, 96], "args": {"dynamic": True}}, ((64, 96), False)),
+        ({"imgsz": [64, 96]}, ((64, 96), False)),  # of an older host, which did not say
+        ({}, (None, False)),
+    ):
+        monkeypatch.setattr("yolo_multitask.benchmark.contender.read_metadata", lambda _, found=metadata: found)
+        assert input_size(model) == expected
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu", "npu"])
+def test_devices_are_waited_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[Any] = []
+    monkeypatch.setattr(torch, kind, SimpleNamespace(synchronize=lambda *device: waited.append(device)), raising=False)
+    device: Any = SimpleNamespace(type=kind)
+    synchronise(device)
+    assert waited == [() if kind == "mps" else (device,)]
+
+
+def test_a_cpu_needs_no_waiting() -> None:
+    synchronise(torch.device("cpu"))

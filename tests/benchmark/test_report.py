@@ -26,6 +26,7 @@ def row(name: str, times: list[float], tasks: tuple[str, ...] = ("detect", "pose
         stages_ms={"preprocess": [1.0] * 3, "inference": [t - 3 for t in times], "postprocess": [1.5] * 3},
         forward_ms={1: [10.0, 20.0, 40.0], 4: [100.0] * 3},
         memory=MEMORY,
+        file_mib=None,
         found=7,
         metrics={},
     )
@@ -87,9 +88,25 @@ def test_one_other_model_is_compared_to_directly() -> None:
     assert "/ seg" not in str(alone)
 
 
-def test_the_memory_of_a_device_goes_before_that_of_the_process() -> None:
+def test_the_memory_of_a_device_has_a_column_of_its_own() -> None:
     cuda = row("best.pt", [1.0] * 3, memory=Memory(peak=500.0, growth=100.0, device=42.0))
-    assert "| 42 | 7 |" in table([cuda])
+    lines = table([cuda, row("best.onnx", [1.0] * 3, format="onnx")]).splitlines()
+    assert "| memory, MiB | device memory, MiB | objects |" in lines[0]
+    assert lines[2].endswith("| 100 | 42 | 7 |")
+    assert lines[3].endswith("| 100 | – | 7 |")
+    assert "device memory" not in table([ONE])
+
+
+def test_the_size_of_exported_files_has_a_column() -> None:
+    lines = table([ONE, row("best.onnx", [1.0] * 3, format="onnx", parameters=None, file_mib=12.34)]).splitlines()
+    assert "| memory, MiB | file, MiB | objects |" in lines[0]
+    assert "| 100 | – | 7 |" in lines[2]
+    assert "| 100 | 12.3 | 7 |" in lines[3]
+    assert {line.count("|") for line in lines} == {13}
+    assert "file, MiB" not in table([ONE])
+
+
+def test_what_is_not_known_is_a_dash() -> None:
     unknown = row("best.pt", [1.0] * 3, memory=Memory(peak=None, growth=None, device=None))
     assert "| – | 7 |" in table([unknown])
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.benchmark import picture
+from support.benchmark import LABELS, found_lines, picture, write_set
 from ultralytics.utils import LOGGER
 
 from yolo_multitask import MultiTaskYOLO
@@ -26,9 +27,16 @@ SMALL: dict[str, Any] = {"imgsz": 64, "device": "cpu", "runs": 2, "warmup": 1, "
 
 
 @pytest.fixture
-def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make up the memory, which takes a process for each model."""
-    monkeypatch.setattr(run, "measure_memory", lambda *_: Memory(peak=2.0, growth=1.0, device=None))
+def no_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Make up the memory, which takes a process for each model; return the names of what was asked for together."""
+    asked: list[list[str]] = []
+
+    def measure(contenders: Sequence[Contender], *_: Any) -> Memory:
+        asked.append([contender.name for contender in contenders])
+        return Memory(peak=2.0, growth=1.0, device=None)
+
+    monkeypatch.setattr(run, "measure_memory", measure)
+    return asked
 
 
 @pytest.fixture
@@ -40,7 +48,9 @@ def threads() -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def test_a_report_with_files_beside_two_models(checkpoints: dict[str, str], tmp_path: Path) -> None:
+def test_a_report_with_files_beside_two_models(
+    checkpoints: dict[str, str], no_process: list[list[str]], tmp_path: Path
+) -> None:
     model = MultiTaskYOLO(checkpoints["best"])
     against = [checkpoints["seg"], checkpoints["pose"]]
     report = model.benchmark(**SMALL, against=against, batches=[1, 2], detections=5, threads=1, project=str(tmp_path))
@@ -64,17 +74,21 @@ def test_a_report_with_files_beside_two_models(checkpoints: dict[str, str], tmp_
     for row in content["rows"]:
         assert len(row["predict_ms"]) == len(row["stages_ms"]["inference"]) == 2
         assert {size: len(times) for size, times in row["forward_ms"].items()} == {"1": 2, "2": 2}
-        assert row["memory"]["growth"] > 0
         assert row["parameters"] > 0
         assert row["gflops"] > 0
     assert content["separate"]["predict_ms"] == [
         sum(times) for times in zip(*(row["predict_ms"] for row in content["rows"][1:]), strict=True)
     ]
     assert [row["found"] for row in content["rows"]][::2] == [5, 5]
+    assert no_process == [["best.pt"], ["seg.pt"], ["pose.pt"], ["seg.pt", "pose.pt"]]
 
 
 def test_models_take_turns_with_the_threads_asked_for(
-    checkpoints: dict[str, str], threads: int, no_process: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    checkpoints: dict[str, str],
+    threads: int,
+    no_process: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     seen: list[tuple[str, int]] = []
     stages, forward = Contender.stages, Contender.forward
@@ -95,14 +109,15 @@ def test_models_take_turns_with_the_threads_asked_for(
         **SMALL, against=checkpoints["pose"], batches=2, threads=2, project=str(tmp_path)
     )
     forwards = ["best.pt (2, 3, 64, 64)", "pose.pt (2, 3, 64, 64)"]
-    assert [name for name, _ in seen] == ["best.pt", "pose.pt"] * 3 + forwards * 3
+    rounds = [0, 1, 1, 0, 1, 0]
+    assert [name for name, _ in seen] == [names[i] for names in (["best.pt", "pose.pt"], forwards) for i in rounds]
     assert {count for _, count in seen} == {2}
     assert torch.get_num_threads() == threads
     assert LOGGER.level == level
 
 
 def test_folders_are_numbered_or_reused_as_runs_are(
-    checkpoints: dict[str, str], no_process: None, runs_dir: Path
+    checkpoints: dict[str, str], no_process: list[list[str]], runs_dir: Path
 ) -> None:
     model = MultiTaskYOLO(checkpoints["best"])
     folders = [model.benchmark(**SMALL, name="speed", exist_ok=again).save_dir for again in (False, False, True)]
@@ -125,22 +140,158 @@ def test_nothing_is_left_of_a_benchmark_that_fails(
     assert torch.get_num_threads() == threads
 
 
-def test_a_switch_leaves_a_task_out(checkpoints: dict[str, str], no_process: None) -> None:
+def test_a_switch_leaves_a_task_out(checkpoints: dict[str, str], no_process: list[list[str]]) -> None:
     report = MultiTaskYOLO(checkpoints["best"]).benchmark(**SMALL, track=False, lazy=False, against=checkpoints["pose"])
     assert report.rows[0].tasks == ("detect", "segment", "pose")
     assert report.settings["switches"] == {"track": False}
     assert report.separate is report.rows[1]
 
 
-def test_a_model_is_measured_before_it_is_saved(no_process: None) -> None:
+def test_a_model_is_measured_before_it_is_saved(no_process: list[list[str]]) -> None:
     report = MultiTaskYOLO("yolov8n-multitask.yaml").benchmark(**SMALL | {"runs": 1, "warmup": 0})
     assert [row.name for row in report.rows] == ["yolov8n-multitask.yaml"]
 
 
-def test_different_numbers_of_objects_are_said(checkpoints: dict[str, str], no_process: None) -> None:
-    report = MultiTaskYOLO(checkpoints["best"]).benchmark(**SMALL, against=checkpoints["pose"])
-    differ = report.rows[0].found != report.rows[1].found
-    assert ("found different numbers of objects" in str(report)) == differ
+def test_different_numbers_of_objects_are_said(checkpoints: dict[str, str], no_process: list[list[str]]) -> None:
+    blind = MultiTaskYOLO(checkpoints["best"])
+    for level in blind.model.head.cv3:
+        level[-1].bias.data.fill_(-20.0)
+    report = blind.benchmark(**SMALL, against=checkpoints["best"])
+    assert report.rows[0].found == 0 < report.rows[1].found
+    assert "found different numbers of objects" in str(report)
+    same = MultiTaskYOLO(checkpoints["best"]).benchmark(**SMALL, against=checkpoints["best"])
+    assert same.rows[0].found == same.rows[1].found > 0
+    assert "found different numbers of objects" not in str(same)
+
+
+def test_exports_stand_beside_the_model(
+    checkpoints: dict[str, str],
+    no_process: list[list[str]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    data = write_set(tmp_path / "set", [found_lines(checkpoints["best"], 128)], **LABELS)
+    beside, state = sorted(Path(checkpoints["best"]).parent.iterdir()), torch.get_rng_state()
+    report = MultiTaskYOLO(checkpoints["best"]).benchmark(
+        **SMALL | {"imgsz": 128},  # 96 x 128 for the picture, if the file is dynamic
+        format=["torchscript", "engine"],  # the latter is not made on a CPU
+        against=checkpoints["pose"],
+        data=str(data),
+        batches=[1, 2],
+        threads=1,
+        project=str(tmp_path / "out"),
+    )
+    own, export, pose = report.rows
+    assert [row.name for row in report.rows] == ["best.pt", "best.pt as torchscript", "pose.pt"]
+    assert [row.format for row in report.rows] == ["pt", "torchscript", "pt"]
+    assert report.separate is pose
+    assert no_process == [[row.name] for row in report.rows]
+    assert export.tasks == own.tasks
+    assert export.found == own.found > 0
+    assert export.file_mib is not None
+    assert (own.file_mib, pose.file_mib) == (None, None)
+    assert {size: len(times) for size, times in export.forward_ms.items()} == {1: 2, 2: 2}
+    assert export.stages_ms.keys() == own.stages_ms.keys()
+
+    assert all(own.metrics[f"metrics/mAP50-95({letter})"] > 0 for letter in "BMP")
+    assert dict(export.metrics) == pytest.approx(dict(own.metrics), abs=1e-3)
+    assert "metrics/mAP50-95(P)" in pose.metrics
+    with open(report.save_dir / "benchmark.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["metrics/mAP50-95(B)"]) for row in rows] == [
+        row.metrics["metrics/mAP50-95(B)"] for row in report.rows
+    ]
+    assert json.loads((report.save_dir / "benchmark.json").read_text())["settings"]["format"] == [
+        "torchscript",
+        "engine",
+    ]
+
+    text = str(report)
+    assert "| file, MiB | objects | box AP | mask AP | pose AP |" in text
+    assert "best.pt as engine was not measured: " in text
+    assert "AP of an export is that of a file without NMS" in text
+    assert "The NMS is in the file: best.pt as torchscript." in text
+    assert ", 1 threads" in text
+    assert sorted(Path(checkpoints["best"]).parent.iterdir()) == beside
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "export failure" not in caplog.text
+
+
+def test_no_format_that_can_be_measured_is_an_error(
+    checkpoints: dict[str, str], no_process: list[list[str]], tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match=r"none of the formats could be measured: best.pt as engine was not .* GPU"):
+        MultiTaskYOLO(checkpoints["best"]).benchmark(**SMALL, format="engine", project=str(tmp_path / "out"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_exported_file_is_a_model_too(onnx_file: str, no_process: list[list[str]]) -> None:
+    model = MultiTaskYOLO(onnx_file)
+    report = model.benchmark(**{key: value for key, value in SMALL.items() if key != "imgsz"}, batches=[1, 2])
+    (row,) = report.rows
+    assert report.settings["imgsz"] == 64
+    assert (row.name, row.format, row.parameters, row.gflops) == ("best.onnx", "onnx", None, None)
+    assert row.found > 0
+    assert {size: len(times) for size, times in row.forward_ms.items()} == {1: 2, 2: 2}
+    text = str(report)
+    assert "The input is fixed at 64 x 64: best.onnx." in text
+    assert "predicts lazily" not in text
+    assert "The NMS is in the file" not in text
+
+
+def test_files_of_another_size_are_refused_before_anything_is_timed(
+    onnx_file: str, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Contender, "prepare", lambda *_: pytest.fail("it has begun"))
+    says = r"'best.onnx' takes an input of 64 x 64 pixels alone, but imgsz=96 is measured, 96 x 96; .* or give imgsz=64"
+    with pytest.raises(ValueError, match=says):
+        MultiTaskYOLO(checkpoints["best"]).benchmark(**SMALL | {"imgsz": 96}, against=onnx_file)
+    with pytest.raises(ValueError, match=says):
+        MultiTaskYOLO(onnx_file).benchmark(**SMALL | {"imgsz": 96})
+
+
+def test_a_folder_is_replaced_whole_and_keeps_what_else_is_in_it(tmp_path: Path) -> None:
+    out, stage = finished(tmp_path)
+    run.install(stage, out)
+    assert texts(out) == {"a.csv": "new", "b.json": "new", "notes.txt": "mine", "more/a.csv": "mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_folder_is_as_before_if_it_cannot_be_replaced(
+    call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, stage = finished(tmp_path)
+    before, calls, replace = texts(out), [0], os.replace
+
+    def failing(source: Any, target: Any) -> None:
+        calls[0] += 1
+        if calls[0] == call:
+            raise OSError("disk full")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="disk full"):
+        run.install(stage, out)
+    assert texts(out) == before
+
+
+def finished(folder: Path) -> tuple[Path, Path]:
+    """Return a folder of an earlier benchmark with files of the user, and the stage of the next."""
+    out, stage = folder / "out", folder / ".stage"
+    for path, text in {"out/a.csv": "old", "out/notes.txt": "mine", "out/more/a.csv": "mine"}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    stage.mkdir()
+    for name in ("a.csv", "b.json"):
+        (stage / name).write_text("new")
+    return out, stage
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,27 @@ def test_one_stands_for_a_list_and_switches_are_collected() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "formats"),
+    [
+        (None, ()),
+        ("", ()),
+        ("pt", ()),
+        ("onnx", ("onnx",)),
+        ("onnx,openvino", ("onnx", "openvino")),
+        (["ONNX", "-", "tflite", "litert", "trt"], ("onnx", "litert", "engine")),
+    ],
+)
+def test_formats_have_the_names_of_the_host(given: Any, formats: tuple[str, ...]) -> None:
+    assert read_settings({"format": given}).format == formats
+
+
+def test_the_precision_is_that_of_the_host() -> None:
+    assert read_settings({"format": "onnx"}).quantize is None
+    assert read_settings({"format": "onnx", "half": True}).quantize == 16
+    assert read_settings({"format": "onnx", "int8": True, "data": "a.yaml"}).quantize == 8
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ({"run": 3}, "unknown argument 'run' of benchmark; did you mean 'runs'?"),
@@ -43,8 +64,12 @@ def test_one_stands_for_a_list_and_switches_are_collected() -> None:
         ({"imgsz": [64, 64]}, "'imgsz' must be a whole number"),
         ({"against": [3]}, "'against' must list models by path or name, got 3"),
         ({"half": 1}, "'half' must be True or False, got 1"),
-        ({"int8": True}, "'int8' needs an exported file"),
-        ({"format": "onnx"}, "'format' must be pt, got 'onnx'"),
+        ({"int8": True}, "'int8' is the precision of an export, calibrated on a data set: it needs format= and data="),
+        ({"int8": True, "format": "onnx"}, "it needs format= and data= as well"),
+        ({"int8": True, "half": True, "format": "onnx", "data": "a.yaml"}, "expected one of 'half' and 'int8'"),
+        ({"format": "onx"}, "format=onx: found no such format; expected one of torchscript, onnx"),
+        ({"format": ["onnx", "imx"]}, "format=imx cannot carry a multitask network"),
+        ({"format": ["onnx", 3]}, "'format' must list formats by name, got ['onnx', 3]"),
         ({"lazy": 3}, "'lazy' must be True, False or auto"),
         ({"segment": 3}, "'segment' must be True or False, got 3"),
     ],

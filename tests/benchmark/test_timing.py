@@ -11,19 +11,23 @@ def test_every_way_runs_once_a_round_and_the_warm_up_is_not_kept() -> None:
     order: list[str] = []
     kept = take_turns(
         [lambda: order.append("a") or len(order), lambda: order.append("b") or len(order), lambda: order.append("c")],
-        runs=2,
+        runs=5,
         warmup=1,
         after_round=lambda: order.append("|"),
     )
-    assert "".join(order) == "abc|abc|abc|"
-    assert [[run.value for run in runs] for runs in kept] == [[5, 9], [6, 10], [None, None]]
+    assert "".join(order) == "abc|bca|cab|cba|acb|bac|"  # each order of three once
+    assert [[run.value for run in runs] for runs in kept] == [
+        [7, 10, 15, 17, 22],
+        [5, 11, 14, 19, 21],
+        [None] * 5,
+    ]
     assert all(run.ms >= 0 for runs in kept for run in runs)
 
 
 def test_two_ways_alternate() -> None:
     order: list[str] = []
     times = alternate(lambda: order.append("a"), lambda: order.append("b"), runs=3, warmup=2)
-    assert "".join(order) == "ab" * 5
+    assert "".join(order) == "abbabaabab"
     assert len(times.one_ms) == len(times.two_ms) == 3
 
 

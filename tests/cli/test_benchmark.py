@@ -51,7 +51,9 @@ def test_a_table_on_stdout_and_files_in_a_run_folder(
         ("batches=[1,two]", "'batches' must be a whole number of 1 or more, got 'two'"),
         ("threads=many", "'threads' must be a whole number of 1 or more, got 'many'"),
         ("epochs=3", "unknown argument 'epochs' of benchmark"),
-        ("format=onnx", "'format' must be pt, got 'onnx'"),
+        ("format=onx", "format=onx: found no such format; expected one of torchscript, onnx"),
+        ("format=paddle", "format=paddle cannot hold track"),
+        ("int8", "'int8' is the precision of an export"),
     ],
 )
 def test_wrong_arguments_give_exit_code_2(

@@ -121,21 +121,6 @@ def test_without_masks_there_are_rows_alone() -> None:
     assert [tuple(x.shape) for x in out] == [(1, 5, 6 + 15)]
 
 
-def test_each_image_of_a_batch_has_the_same_rows_in_half_precision() -> None:
-    model = tiny_model(nc=80, kpt_shape=(5, 3), tasks=["pose"])
-    randomise(model)
-    model.eval().half()
-    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)).half()
-    how = Suppression(conf=confidence(model, x, 30), iou=0.5, max_det=30)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph, "FEW_CANDIDATES", 1.0)
-        _, (alone,) = both(model, x, how)
-        _, (rows,) = both(model, x.repeat(24, 1, 1, 1), how)
-    counts = (rows[..., 4] > 0).sum(1)
-    assert counts[0] > 1
-    assert counts.tolist() == [int((alone[..., 4] > 0).sum())] * 24
-
-
 def test_a_network_of_boxes_alone() -> None:
     model = tiny_model(nc=2, tasks=[]).eval()
     _, (rows,) = both(model, torch.rand(2, 3, 64, 64), Suppression(conf=0.0, iou=0.7, max_det=5))

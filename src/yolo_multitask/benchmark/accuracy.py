@@ -29,13 +29,15 @@ def accuracy(
 
     Returns:
         Measures by the keys of the host, such as `metrics/mAP50-95(B)`, and why there are none, if so.
+
+    Raises:
+        ValueError: If data and model do not fit, or the data set cannot be read.
     """
     model = contender.model
     if model.task != TASK:
-        try:
-            data = stock_set(data, model.task, scratch / f"data-{model.task}")
-        except ValueError as error:
-            return {}, f"{contender.name} has no AP: {error}"
+        if lacking := _no_stock_lines(data, model.task):
+            return {}, f"{contender.name} has no AP: {lacking}"
+        data = stock_set(data, model.task, scratch / f"data-{model.task}")
         if difference := _other_classes(model.names, data):
             return {}, f"{contender.name} has no AP: {difference}"
     metrics = model.val(
@@ -48,7 +50,7 @@ def stock_set(data: str | Path, task: str, out: Path) -> Path:
     """Write the validation images of a data set with stock lines for one task, unless done; return the data YAML.
 
     Raises:
-        ValueError: If the data set has no labels for the task, or stock lines cannot be made of them.
+        ValueError: If the data set has no labels for the task, or a line of it does not parse.
     """
     file = out / "stock.yaml"
     if not file.exists():
@@ -56,6 +58,15 @@ def stock_set(data: str | Path, task: str, out: Path) -> Path:
         keys = {"path": str(out), "train": "images/val", "val": "images/val", "names": names}  # the host wants `train`
         YAML.save(file, keys | ({"kpt_shape": list(load_data(data)["kpt_shape"])} if task == "pose" else {}))
     return file
+
+
+def _no_stock_lines(data: str | Path, task: str) -> str:
+    """Return why there are no stock lines of a data set for a task; empty if there are."""
+    loaded = load_data(data)
+    if loaded.get("sources"):
+        return f"{data} lists sources, of which no stock set can be made."
+    spec = loaded["label_spec"]
+    return "" if task in spec.tasks else f"{data} has lines for {', '.join(spec.tasks)} alone; {spec.advice[task]}."
 
 
 def _other_classes(names: Mapping[int, str], data: Path) -> str:

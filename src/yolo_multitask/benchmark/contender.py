@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.utils.files import file_size
 from ultralytics.utils.torch_utils import get_flops
 
+from yolo_multitask.engine.exported import read_metadata
 from yolo_multitask.model import MultiTaskYOLO
 from yolo_multitask.tasks import TASK
 
@@ -73,6 +75,26 @@ class Contender:
         """Number of parameters after fusion, also of branches that are switched off; None for an exported file."""
         return sum(p.numel() for p in self.network.parameters()) if self.network is not None else None
 
+    @property
+    def format(self) -> str:
+        """The host's name of its format; `pt` of a network."""
+        return str(self.backend.format)
+
+    @property
+    def file_mib(self) -> float | None:
+        """Size of an exported file or folder in MiB; None for a network."""
+        return None if self.format == "pt" else file_size(self.file)
+
+    @property
+    def has_nms(self) -> bool:
+        """Whether it is an exported file with the NMS in it."""
+        return bool((getattr(self.backend, "metadata", None) or {}).get("args", {}).get("nms"))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is an exported file that takes images of one size alone."""
+        return self.format != "pt" and not getattr(self.backend, "dynamic", False)
+
     def gflops(self, imgsz: int) -> float | None:
         """Return the GFLOPs of all running branches at all anchors, as the host counts them.
 
@@ -117,8 +139,13 @@ class Contender:
         synchronise(self.backend.device)
         return dict(result.speed)
 
+    def as_input(self, images: torch.Tensor) -> torch.Tensor:
+        """Return images (B, 3, h, w) on its device and in its precision."""
+        images = images.to(self.backend.device)
+        return images.half() if self.backend.fp16 else images
+
     def forward(self, images: torch.Tensor) -> None:
-        """Run the network alone on images (B, 3, h, w), all branches at all anchors."""
+        """Run the network or file alone on its input (B, 3, h, w), a network with all branches at all anchors."""
         with torch.inference_mode():
             self.backend(images)
         synchronise(images.device)
@@ -134,12 +161,25 @@ def distinct_names(files: Sequence[str]) -> list[str]:
     return names
 
 
+def input_size(model: Any) -> tuple[tuple[int, int] | None, bool]:
+    """Return the height and width that an exported file was made for, None where it does not say, and whether it takes
+    no others.
+
+    Args:
+        model: A `MultiTaskYOLO` that holds an exported file.
+    """
+    metadata = read_metadata(model.model)
+    size, arguments = metadata.get("imgsz"), metadata.get("args")
+    fixed = arguments is not None and not arguments.get("dynamic")
+    return (int(size[0]), int(size[1])) if size else None, fixed
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until a device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
+    if device.type == "mps":
         torch.mps.synchronize()
+    elif device.type != "cpu":  # cuda, xpu, npu
+        getattr(torch, device.type).synchronize(device)
 
 
 def own_copy(model: Any) -> Any:

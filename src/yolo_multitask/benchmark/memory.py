@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from yolo_multitask.benchmark.contender import Contender
 
 MIB = 2**20
+TORCH_FORMATS = ("pt", "torchscript")  # formats that PyTorch runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class Memory:
     Attributes:
         peak: Of the whole process, with Python and the libraries; None where the system does not tell.
         growth: What loading and running the models added to that; None likewise.
-        device: What PyTorch allocated on a CUDA device; None on others.
+        device: What PyTorch allocated on a CUDA device; None on others, and where another runtime takes part, whose
+            allocations PyTorch does not see.
     """
 
     peak: float | None
@@ -78,8 +80,6 @@ def peak_resident() -> float | None:
 
 def run_job(scratch: Path) -> Memory:
     """Do the job in `scratch` and return the memory that it took."""
-    import torch
-
     from yolo_multitask.benchmark.contender import Contender, open_model
 
     job = json.loads((scratch / "job.json").read_text())
@@ -92,12 +92,25 @@ def run_job(scratch: Path) -> Memory:
         for contender in contenders:
             contender.predict(image)
     peak = peak_resident()
-    device = contenders[0].backend.device
     return Memory(
         peak=peak,
         growth=None if peak is None or before is None else peak - before,
-        device=torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None,
+        device=device_memory(contenders),
     )
+
+
+def device_memory(contenders: Sequence[Contender]) -> float | None:
+    """Return what PyTorch allocated at most on a CUDA device so far in MiB; None where it is not all that models took.
+
+    Args:
+        contenders: The models that ran in this process.
+    """
+    import torch
+
+    device = contenders[0].backend.device
+    if device.type != "cuda" or not all(contender.format in TORCH_FORMATS for contender in contenders):
+        return None
+    return float(torch.cuda.max_memory_allocated(device) / MIB)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Row:
         stages_ms: Those of each of `STAGES`, which lie within it.
         forward_ms: Milliseconds of each forward pass, by batch size.
         memory: Its peak while predicting.
+        file_mib: Size of an exported file in MiB; None for a network.
         found: Objects found in the image.
         metrics: Measures on the data set, by the keys of the host; empty without one.
     """
@@ -51,6 +52,7 @@ class Row:
     stages_ms: Mapping[str, list[float]]
     forward_ms: Mapping[int, list[float]]
     memory: Memory
+    file_mib: float | None
     found: int
     metrics: Mapping[str, float]
 
@@ -91,6 +93,7 @@ class Row:
             "memory_peak_mib": self.memory.peak,
             "memory_growth_mib": self.memory.growth,
             "memory_device_mib": self.memory.device,
+            "file_mib": self.file_mib,
             "found": self.found,
             **self.metrics,
         }
@@ -107,17 +110,21 @@ def one_after_the_other(rows: Sequence[Row], memory: Memory) -> Row:
     def added(lists: Sequence[Sequence[float]]) -> list[float]:
         return [sum(times) for times in zip(*lists, strict=True)]
 
-    parameters, gflops = ([getattr(row, key) for row in rows] for key in ("parameters", "gflops"))
+    def total(key: str) -> Any:
+        values = [getattr(row, key) for row in rows]
+        return None if None in values else sum(values)
+
     return Row(
         name=" + ".join(row.name for row in rows),
         tasks=tuple(dict.fromkeys(task for row in rows for task in row.tasks)),
         format=" + ".join(dict.fromkeys(row.format for row in rows)),
-        parameters=None if None in parameters else sum(parameters),
-        gflops=None if None in gflops else sum(gflops),
+        parameters=total("parameters"),
+        gflops=total("gflops"),
         predict_ms=added([row.predict_ms for row in rows]),
         stages_ms={stage: added([row.stages_ms[stage] for row in rows]) for stage in STAGES},
         forward_ms={size: added([row.forward_ms[size] for row in rows]) for size in rows[0].forward_ms},
         memory=memory,
+        file_mib=total("file_mib"),
         found=sum(row.found for row in rows),
         metrics={},
     )
@@ -128,8 +135,8 @@ class BenchmarkReport:
     """What a benchmark found; `str` of it is a markdown table with notes.
 
     Attributes:
-        rows: The model, then each that it is measured against.
-        separate: The latter run one after the other; the same row as its own where there is one, None without any.
+        rows: The model, its exports, then each that it is measured against.
+        separate: The last run one after the other; the same row as its own where there is one, None without any.
         settings: What was asked for, and what became of it: device, threads, size.
         machine: Where it was measured, and with which versions.
         notes: What a reader of the table has to know.
@@ -198,9 +205,12 @@ def table(rows: Sequence[Row]) -> str:
     """Return the figures of models as a markdown table."""
     sizes = list(rows[0].forward_ms)
     measures = [key for key in MEASURES if any(key in row.metrics for row in rows)]
+    on_device = any(row.memory.device is not None for row in rows)
+    in_files = any(row.file_mib is not None for row in rows)
     head = ["model", "tasks", "parameters, M", "GFLOPs", "predict, ms", "pre + inference + post, ms"]
     head += [f"images/s, batch {size}" for size in sizes]
-    head += ["memory, MiB", "objects", *(MEASURES[key] for key in measures)]
+    head += ["memory, MiB", *["device memory, MiB"] * on_device, *["file, MiB"] * in_files, "objects"]
+    head += [MEASURES[key] for key in measures]
     lines = [f"| {' | '.join(head)} |", f"|---|---|{'--:|' * (len(head) - 2)}"]
     for row in rows:
         (low, high), memory = row.spread, row.memory
@@ -212,7 +222,9 @@ def table(rows: Sequence[Row]) -> str:
             f"{row.latency:.1f} [{low:.1f}–{high:.1f}]",
             " + ".join(f"{row.stages[stage]:.1f}" for stage in STAGES),
             *(_number(row.throughput[size]) for size in sizes),
-            _number(memory.growth if memory.device is None else memory.device, 0),
+            _number(memory.growth, 0),
+            *[_number(memory.device, 0)] * on_device,
+            *[_number(row.file_mib)] * in_files,
             str(row.found),
             *(_number(row.metrics.get(key), 3) for key in measures),
         ]

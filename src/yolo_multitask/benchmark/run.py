@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +20,15 @@ import numpy as np
 import torch
 from torch import nn
 from ultralytics.cfg import get_save_dir
+from ultralytics.data.augment import LetterBox
 from ultralytics.utils import ASSETS, LOGGER, TQDM
 from ultralytics.utils.torch_utils import select_device
 
 from yolo_multitask.benchmark.accuracy import accuracy
-from yolo_multitask.benchmark.contender import Contender, distinct_names, open_model, own_copy
+from yolo_multitask.benchmark.contender import CONF, Contender, distinct_names, input_size, open_model, own_copy
+from yolo_multitask.benchmark.exports import Export, plan_exports, reason
 from yolo_multitask.benchmark.memory import Memory, measure_memory
+from yolo_multitask.benchmark.notes import describe
 from yolo_multitask.benchmark.report import STAGES, BenchmarkReport, Row, one_after_the_other
 from yolo_multitask.benchmark.settings import Settings, read_settings
 from yolo_multitask.benchmark.timing import Run, load_average, machine, take_turns
@@ -38,8 +42,8 @@ MEMORY_RUNS = 3  # the peak of more runs differs less than that of two processes
 def benchmark(model: Any, **arguments: Any) -> BenchmarkReport:
     """Measure latency, throughput, memory, GFLOPs and, with `data`, the average precision of a multitask model.
 
-    The model itself is left as it is. The files are written whole or not at all, in a folder numbered as the host
-    numbers its runs.
+    The model itself is left as it is, and so is PyTorch's random number generator. The files are written whole or not
+    at all, in a folder numbered as the host numbers its runs; exports are gone afterwards.
 
     Args:
         model: A `MultiTaskYOLO` that holds a multitask model.
@@ -51,17 +55,16 @@ def benchmark(model: Any, **arguments: Any) -> BenchmarkReport:
     Raises:
         ValueError: If an argument is wrong.
         FileNotFoundError: If there is no model or data set of a name.
+        RuntimeError: If none of the formats that were asked for can be measured.
     """
     settings = read_settings(arguments)
     image = read_image(settings.source)
-    with quiet(), kept_threads(), staged(_save_dir(settings)) as stage, TemporaryDirectory() as scratch:
-        device = select_device(settings.device, verbose=False)
-        if settings.half and device.type == "cpu":
-            raise ValueError("'half' has no effect on a CPU, which computes in full precision; leave it out.")
-        trial = _Trial(settings, model, image, device, Path(scratch))
-        report = trial.report()
+    with quiet(logging.WARNING), kept_threads(), staged(_save_dir(settings)) as stage, TemporaryDirectory() as scratch:
+        device = _torch_device(settings)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            report = _Trial(settings, model, image, device, Path(scratch)).report()
         report.save(stage)
-        _install(stage, report.save_dir)
+        install(stage, report.save_dir)
     return report
 
 
@@ -70,36 +73,53 @@ class _Trial:
 
     def __init__(self, settings: Settings, model: Any, image: Any, device: torch.device, scratch: Path) -> None:
         self.settings, self.image, self.device, self.scratch = settings, image, device, scratch
-        self.imgsz = settings.imgsz or int(model.overrides.get("imgsz") or DEFAULT_SIZE)
-        self.common = {"imgsz": self.imgsz, "device": str(device), "quantize": 16 if settings.half else None}
+        self.imgsz = settings.imgsz or _own_size(model)
+        self.exports = plan_exports(settings, model, self.imgsz, str(device))
+        half = settings.half and device.type != "cpu"
+        self.common = {"imgsz": self.imgsz, "device": str(device), "quantize": 16 if half else None}
         models = [own_copy(model), *(open_model(file) for file in settings.against)]
-        self.contenders = [Contender(m, self._arguments(m), scratch, settings.threads) for m in models]
-        for contender, name in zip(self.contenders, distinct_names([str(m.model_name) for m in models]), strict=True):
-            contender.name = name
+        names = distinct_names([str(m.model_name) for m in models])
         strides = [int(max(m.model.stride)) for m in models if isinstance(m.model, nn.Module)]
         if self.imgsz % max([1, *strides]):
             raise ValueError(f"'imgsz' must be a multiple of {max(strides)} pixels for these models, got {self.imgsz}.")
+        for m, name in zip(models, names, strict=True):
+            _check_size(m, name, self.imgsz)
+        self.contenders = [self._contender(m, name) for m, name in zip(models, names, strict=True)]
         self.notes: list[str] = []
 
-    def _arguments(self, model: Any) -> dict[str, Any]:
-        """Return the arguments of a model's `predict`; switches are for the multitask models among them."""
+    def _contender(self, model: Any, name: str) -> Contender:
+        """Return a model as a contender; switches are for the multitask models among them."""
         own = {"lazy": self.settings.lazy, **self.settings.switches} if model.task == TASK else {}
-        return {**self.common, "verbose": False, **own}
+        arguments = {**self.common, "verbose": False, **own}
+        contender = Contender(model, arguments, self.scratch, self.settings.threads)
+        contender.name = name
+        return contender
+
+    def _square(self, count: int) -> torch.Tensor:
+        """Return the image as a square input, so many times, (count, 3, imgsz, imgsz), RGB in 0..1."""
+        image = LetterBox((self.imgsz, self.imgsz), auto=False)(image=self.image)
+        planes = torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())
+        return (planes.float() / 255).repeat(count, 1, 1, 1)
 
     def report(self) -> BenchmarkReport:
         """Measure everything."""
         load = load_average()
-        metrics = self._metrics()
+        metrics = {contender: self._metrics(contender) for contender in self.contenders}
         for contender in self.contenders:
             contender.prepare(self.image, self.settings.detections)
-        threads = torch.get_num_threads()
-        predicts = self._in_turn("predict", [partial(c.stages, self.image) for c in self.contenders])
-        forwards = self._forwards()
+        exported = self._exported()
+        metrics |= exported
+        own, *against = self.contenders
+        ordered = [own, *exported, *against]
+        threads = self.settings.threads or torch.get_num_threads()
+        torch.set_num_threads(threads)  # an export sets its own
+        predicts = self._in_turn("predict", [partial(c.stages, self.image) for c in ordered])
+        forwards = self._forwards(ordered)
         rows = []
-        for i, contender in enumerate(self.contenders):
+        for i, contender in enumerate(ordered):
             forward = {size: [run.ms for run in runs[i]] for size, runs in forwards.items()}
-            rows.append(self._row(contender, predicts[i], forward, metrics[i]))
-        separate = self._separate(rows[1:])
+            rows.append(self._row(contender, predicts[i], forward, metrics[contender]))
+        separate = self._separate(rows[1 + len(exported) :], against)
         settings = self._said(threads)
         place = {**machine(), "device": _device_name(self.device), "load_before": load, "load_after": load_average()}
         return BenchmarkReport(
@@ -107,7 +127,7 @@ class _Trial:
             separate=separate,
             settings=settings,
             machine=place,
-            notes=[*self.notes, *_notes(settings, place, rows)],
+            notes=[*self.notes, *describe(settings, place, rows, ordered)],
             save_dir=_save_dir(self.settings),
         )
 
@@ -123,38 +143,74 @@ class _Trial:
         return Row(
             name=contender.name,
             tasks=contender.tasks,
-            format=contender.backend.format,
+            format=contender.format,
             parameters=contender.parameters,
             gflops=contender.gflops(self.imgsz),
             predict_ms=[run.ms for run in runs],
             stages_ms={stage: [run.value[stage] for run in runs] for stage in STAGES},
             forward_ms=forward,
             memory=self._memory([contender]),
+            file_mib=contender.file_mib,
             found=contender.found,
             metrics=metrics,
         )
 
-    def _metrics(self) -> list[dict[str, float]]:
-        """Return the measures of each model on the data set; first of all, so that bad data costs no time."""
+    def _metrics(self, contender: Contender, **arguments: Any) -> dict[str, float]:
+        """Return the measures of a model on the data set; first of all, so that bad data costs no time."""
         data = self.settings.data
         if data is None:
-            return [{} for _ in self.contenders]
-        found = []
-        for contender in self.contenders:
-            self._say(f"{contender.name}: validating on {data}")
-            own = self.settings.switches if contender.model.task == TASK else {}
-            measures, why_not = accuracy(contender, data, {**self.common, **own}, self.scratch)
-            self.notes += [why_not] if why_not else []
-            found.append(measures)
-        return found
+            return {}
+        self._say(f"{contender.name}: validating on {data}")
+        own = self.settings.switches if contender.model.task == TASK else {}
+        measures, why_not = accuracy(contender, data, {**self.common, **own, **arguments}, self.scratch)
+        self.notes += [why_not] if why_not else []
+        return measures
 
-    def _forwards(self) -> dict[int, list[list[Run]]]:
+    def _exported(self) -> dict[Contender, dict[str, float]]:
+        """Return the exports of the model, ready to be timed, with their measures on the data set.
+
+        Raises:
+            RuntimeError: If formats are asked for, and none can be measured.
+        """
+        ready, failed = {}, []
+        for export in self.exports:
+            name = f"{self.contenders[0].name} as {export.label}"
+            try:
+                contender, metrics = self._export(export, name)
+            except Exception as error:  # converters and runtimes raise whatever they like
+                failed.append(f"{name} was not measured: {reason(error)}")
+            else:
+                ready[contender] = metrics
+        if failed and not ready:
+            raise RuntimeError(f"none of the formats could be measured: {'; '.join(failed)}.")
+        if self.settings.data is not None and any(contender.has_nms for contender in ready):
+            self.notes.append(f"AP of an export is that of a file without NMS, which would drop what is below {CONF}.")
+        self.notes += [f"{text}." for text in failed]
+        return ready
+
+    def _export(self, export: Export, name: str) -> tuple[Contender, dict[str, float]]:
+        """Export the model, validate that, and try everything that is timed."""
+        self._say(f"{name}: exporting")
+        checkpoint, folder = self.contenders[0].file, self.scratch / export.format
+        with quiet(logging.CRITICAL):
+            file = export.write(checkpoint, folder, nms=export.nms)
+        contender = judged = self._contender(open_model(file), name)
+        if export.nms and self.settings.data is not None:
+            with quiet(logging.CRITICAL):
+                file = export.write(checkpoint, folder.with_name(f"{export.format}-val"), nms=False)
+            judged = self._contender(open_model(file), name)
+        metrics = self._metrics(judged, **export.validation)
+        contender.prepare(self.image, self.settings.detections)
+        for size in self.settings.batches:
+            contender.forward(contender.as_input(self._square(size)))
+        return contender, metrics
+
+    def _forwards(self, contenders: Sequence[Contender]) -> dict[int, list[list[Run]]]:
         """Return the forward passes of each model by batch size."""
         out = {}
         for size in self.settings.batches:
-            channels = getattr(self.contenders[0].backend, "channels", 3)
-            images = torch.rand(size, channels, self.imgsz, self.imgsz, device=self.device)
-            ways = [partial(c.forward, images.half() if c.backend.fp16 else images) for c in self.contenders]
+            images = self._square(size)
+            ways = [partial(c.forward, c.as_input(images)) for c in contenders]
             out[size] = self._in_turn(f"forward pass, batch {size}", ways)
         return out
 
@@ -167,10 +223,10 @@ class _Trial:
         self._say(f"{' + '.join(c.name for c in contenders)}: memory")
         return measure_memory(contenders, self.image, self.settings.threads, MEMORY_RUNS, self.scratch)
 
-    def _separate(self, rows: Sequence[Row]) -> Row | None:
+    def _separate(self, rows: Sequence[Row], contenders: Sequence[Contender]) -> Row | None:
         """Return the row of the models that this one is measured against, one after the other."""
         if len(rows) > 1:
-            return one_after_the_other(rows, self._memory(self.contenders[1:]))
+            return one_after_the_other(rows, self._memory(contenders))
         return rows[0] if rows else None
 
     def _say(self, text: str) -> None:
@@ -199,14 +255,14 @@ def read_image(source: Any) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the host from logging more than warnings."""
-    level = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)
+def quiet(level: int) -> Iterator[None]:
+    """Keep the host from logging what is below a level, such as `logging.WARNING`."""
+    before = LOGGER.level
+    LOGGER.setLevel(level)
     try:
         yield
     finally:
-        LOGGER.setLevel(level)
+        LOGGER.setLevel(before)
 
 
 @contextmanager
@@ -219,6 +275,41 @@ def kept_threads() -> Iterator[None]:
         torch.set_num_threads(count)
 
 
+def _torch_device(settings: Settings) -> torch.device:
+    """Return the device to measure on.
+
+    Raises:
+        ValueError: If a network cannot run there, or not as it is asked for.
+    """
+    device = select_device(settings.device, verbose=False)
+    if not isinstance(device, torch.device):
+        raise ValueError(f"device={device}: expected a device of PyTorch, where the network itself can run.")
+    if settings.half and device.type == "cpu" and not settings.format:
+        raise ValueError("'half' has no effect on a CPU, which computes in full precision; leave it out.")
+    return device
+
+
+def _own_size(model: Any) -> int:
+    """Return the input size of a network's training, or that of an exported file, in pixels."""
+    size = None if isinstance(model.model, nn.Module) else input_size(model)[0]
+    return max(size) if size else int(model.overrides.get("imgsz") or DEFAULT_SIZE)
+
+
+def _check_size(model: Any, name: str, imgsz: int) -> None:
+    """Check whether an exported file takes square images of a size.
+
+    Raises:
+        ValueError: If it takes others alone.
+    """
+    size, fixed = (None, False) if isinstance(model.model, nn.Module) else input_size(model)
+    if fixed and size and size != (imgsz, imgsz):
+        other = f", or give imgsz={size[0]}" if size[0] == size[1] else ""
+        raise ValueError(
+            f"'{name}' takes an input of {size[0]} x {size[1]} pixels alone, but imgsz={imgsz} is measured, {imgsz} x "
+            f"{imgsz}; export it again with imgsz={imgsz} or dynamic=True{other}."
+        )
+
+
 def _save_dir(settings: Settings) -> Path:
     """Return the folder to save in: a new one, unless `exist_ok`."""
     args = SimpleNamespace(
@@ -227,13 +318,37 @@ def _save_dir(settings: Settings) -> Path:
     return Path(get_save_dir(args))
 
 
-def _install(stage: Path, out: Path) -> None:
-    """Move the files of a finished stage to their folder."""
+def install(stage: Path, out: Path) -> None:
+    """Move a finished stage to its folder; what else is in that is kept. If anything fails, the folder is as before."""
     if not out.exists():
         os.replace(stage, out)
         return
-    for file in stage.iterdir():
-        os.replace(file, out / file.name)
+    out = out.resolve()
+    new = {file.name for file in stage.iterdir()}
+    shutil.copytree(
+        out,
+        stage,
+        ignore=lambda folder, _: new if Path(folder) == out else set(),
+        symlinks=True,
+        copy_function=_link,
+        dirs_exist_ok=True,
+    )
+    old = stage.with_name(f"{stage.name}.old")
+    os.replace(out, old)
+    try:
+        os.replace(stage, out)
+    except BaseException:  # also when the user interrupts
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old)
+
+
+def _link(source: str, target: str) -> None:
+    """Hard-link a file, or copy it where that is impossible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _source_name(source: Any) -> str:
@@ -242,26 +357,3 @@ def _source_name(source: Any) -> str:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _notes(settings: dict[str, Any], place: dict[str, Any], rows: Sequence[Row]) -> list[str]:
-    """Return what the columns of the table mean and where they were measured."""
-    memory = "allocated on the device" if rows[0].memory.device is not None else "beyond that of the libraries"
-    notes = [
-        f"predict: one image ({settings['source']}), median [quartiles] of {settings['runs']} runs of each model in "
-        f"turn after {settings['warmup']} to warm up. images/s and GFLOPs: the forward pass alone, all branches at all "
-        f"anchors, input {settings['imgsz']}. memory: peak of predict in a process of its own, {memory}.",
-        f"{place['cpu']}, {place['cores']} cores, {settings['threads']} threads, device {place['device']}; torch "
-        f"{place['torch']}, ultralytics {place['ultralytics']}, Python {place['python']}, yolo-multitask "
-        f"{place['yolo_multitask']}; load average {place['load_before']} before, {place['load_after']} after.",
-    ]
-    if len({row.found for row in rows}) > 1:
-        notes.insert(0, "The models found different numbers of objects; detections=20 lets each keep as many.")
-    if settings["lazy"] is True or (settings["lazy"] == "auto" and settings["device"] == "cpu"):
-        notes.append(
-            f"{rows[0].name} predicts lazily: its branches run where it detects something, and its inference includes "
-            "the NMS."
-        )
-    if any(row.metrics for row in rows[1:]):
-        notes.append("AP of a stock model counts the instances that are labelled for its task, that of boxes too.")
-    return notes

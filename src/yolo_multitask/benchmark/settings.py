@@ -27,11 +27,11 @@ class Settings:
 
     Attributes:
         data: Data YAML for the average precisions; None for none.
-        format: Empty, or `pt`.
+        format: Formats that the model is exported to and measured in beside itself, by the host's names.
         verbose: Whether to show progress on stderr.
         imgsz: Input size in pixels, a multiple of 32; None for that of the training.
-        half: Whether to run in half precision; not on a CPU.
-        int8: Not supported; an exported file says its own precision.
+        half: Whether to run in half precision, networks not on a CPU; the exports have it too.
+        int8: Whether the exports are in int8, calibrated on `data`.
         device: As for `predict`.
         threads: Threads of PyTorch; None for as many as the host takes.
         batches: Batch sizes of the forward pass.
@@ -48,7 +48,7 @@ class Settings:
     """
 
     data: str | Path | None = None
-    format: str = ""
+    format: tuple[str, ...] = ()
     verbose: bool = False
     imgsz: int | None = None
     half: bool = False
@@ -94,20 +94,25 @@ class Settings:
         for name in self.against:
             if not isinstance(name, str) or not name:
                 raise ValueError(f"'against' must list models by path or name, got {name!r}.")
-        if str(self.format).lower() not in ("", "pt"):
+        if self.int8 and (not self.format or self.data is None):
             raise ValueError(
-                f"'format' must be pt, got {self.format!r}: a multitask model is measured as it is. "
-                "To measure an exported file, give that as the model."
+                "'int8' is the precision of an export, calibrated on a data set: it needs format= and data= as well."
             )
-        if self.int8:
-            raise ValueError("'int8' needs an exported file, which says its own precision; leave it out.")
+        if self.int8 and self.half:
+            raise ValueError("expected one of 'half' and 'int8', got both; leave one out.")
+
+    @property
+    def quantize(self) -> int | None:
+        """Precision of the exports in bits, as the host says it; None for float32."""
+        return 8 if self.int8 else 16 if self.half else None
 
 
 def read_settings(arguments: Mapping[str, Any]) -> Settings:
     """Return the settings that a user asks for.
 
     Args:
-        arguments: By name, as typed: task switches, and one model or batch size instead of a list.
+        arguments: By name, as typed: task switches, one model, format or batch size instead of a list, and formats as
+            one text with commas.
 
     Raises:
         ValueError: If there is no such argument, or a value is wrong.
@@ -122,10 +127,23 @@ def read_settings(arguments: Mapping[str, Any]) -> Settings:
         if key in given:
             listed = given[key] if isinstance(given[key], (list, tuple)) else [given[key]]
             given[key] = tuple(str(v) if isinstance(v, Path) else v for v in listed)
+    if "format" in given:
+        given["format"] = _formats(given["format"])
     for key in ("project", "name"):  # as the host takes them
         if isinstance(given.get(key), (int, float, Path)):
             given[key] = str(given[key])
     return Settings(**given)
+
+
+def _formats(value: Any) -> tuple[str, ...]:
+    """Return the host's names of formats, each once; that of a network is left out, which is measured anyway."""
+    from yolo_multitask.export.formats import check_format  # not above: the command line reads this module's keys
+
+    names = value if isinstance(value, (list, tuple)) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"'format' must list formats by name, got {value!r}.")
+    texts = [text.strip() for name in names for text in name.split(",")]
+    return tuple(dict.fromkeys(check_format(text) for text in texts if text.lower() not in ("", "pt", "-")))
 
 
 def _whole(name: str, value: Any, least: int) -> None:

@@ -62,7 +62,10 @@ class Run:
 def take_turns(
     ways: Sequence[Callable[[], Any]], runs: int, warmup: int, after_round: Callable[[], Any] | None = None
 ) -> list[list[Run]]:
-    """Time several ways in turn (A B C A B C ...), so that all see the same load of the machine.
+    """Time several ways in turn, so that all see the same load of the machine.
+
+    The order is rotated each round, and reversed after each full turn (A B C, B C A, C A B, C B A, A C B, B A C, ...):
+    no way always finds what the same other one has left in caches and threads.
 
     Args:
         ways: What to time; what each returns is kept.
@@ -75,18 +78,19 @@ def take_turns(
     """
     kept: list[list[Run]] = [[] for _ in ways]
     for i in range(warmup + runs):
-        for work, own in zip(ways, kept, strict=True):
+        turn = [(i + j) % len(ways) for j in range(len(ways))]
+        for way in reversed(turn) if i // len(ways) % 2 else turn:
             start = time.perf_counter()
-            value = work()
+            value = ways[way]()
             if i >= warmup:
-                own.append(Run(ms=(time.perf_counter() - start) * 1e3, value=value))
+                kept[way].append(Run(ms=(time.perf_counter() - start) * 1e3, value=value))
         if after_round is not None:
             after_round()
     return kept
 
 
 def alternate(one: Callable[[], Any], two: Callable[[], Any], runs: int, warmup: int) -> Comparison:
-    """Time `one` and `two` in turn (A B A B ...); see `take_turns`. What they return is dropped."""
+    """Time `one` and `two` in turn (A B, B A, B A, A B, ...); see `take_turns`. What they return is dropped."""
 
     def dropping(work: Callable[[], Any]) -> Callable[[], None]:
         def run() -> None:
