@@ -152,7 +152,7 @@ def differences(expected: Any, found: Any) -> dict[str, float]:
     apart = (expected.boxes.data[:, None, :5] - found.boxes.data[:, :5]).abs().sum(2)
     apart[expected.boxes.cls[:, None] != found.boxes.cls] = math.inf
     nearest = apart.argmin(1)
-    here["detections"] += int(apart.amin(1).isinf().sum())
+    here["detections"] = max(here["detections"], int(apart.amin(1).isinf().sum()))
     here["boxes"] = float((expected.boxes.xyxy - found.boxes.xyxy[nearest]).abs().max())
     here["scores"] = float((expected.boxes.conf - found.boxes.conf[nearest]).abs().max())
     if expected.keypoints is not None:

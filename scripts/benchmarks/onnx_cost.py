@@ -113,7 +113,7 @@ def make(name: str, model: Any, folder: Path, args: argparse.Namespace) -> File:
     from yolo_multitask.engine.masks import assemble
 
     folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / f"{name}.pt")
+    torch.save({"model": model.model}, folder / f"{name}.pt")  # `save` would round to half precision
     common = {"format": "onnx", "imgsz": args.imgsz, "device": "cpu"}
     own = {"nms": True, "conf": args.conf, "iou": args.iou} if name == "multitask" else {}
     path = type(model)(str(folder / f"{name}.pt")).export(**common, **own)
@@ -130,7 +130,8 @@ def make(name: str, model: Any, folder: Path, args: argparse.Namespace) -> File:
         with torch.inference_mode():
             (rows,) = nms.non_max_suppression(outputs[0], args.conf, args.iou, nc=classes)
             if len(outputs) > 1:
-                ops.process_mask(outputs[1][0], rows[:, 6:], rows[:, :4], shape, upsample=True)
+                masks = ops.process_mask(outputs[1][0], rows[:, 6:], rows[:, :4], shape, upsample=True)
+                rows = rows[masks.amax((-2, -1)) > 0]  # as the host's predictor
         return len(rows)
 
     return File(path, args.threads, keep if name == "multitask" else suppress)

@@ -22,6 +22,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -266,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     LOGGER.setLevel(logging.ERROR)
     place = {**machine(), "load_before": load_average()}
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):  # of progress bars
         rows = run(Path(folder), args)
     place["load_after"] = load_average()
     print(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ultralytics.utils.nms import non_max_suppression
 
@@ -49,6 +49,7 @@ def test_rows_are_those_of_the_host(
     agnostic: bool,
     classes: list[int] | None,
 ) -> None:
+    assume(count != 6)  # which the host takes for the six columns of an end-to-end network
     output = anchors(count, nc, extra, seed, spread)
     (expected,) = non_max_suppression(
         torch.tensor(output)[None], conf, iou, classes=classes, agnostic=agnostic, max_det=max_det, nc=nc

@@ -6,7 +6,7 @@ import json
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -35,7 +35,7 @@ def sequence(folder: Path, frames: int = 4) -> TruthSequence:
 class Tracker:
     """A model that finds both, with ids and embeddings that change places in the last frame if it is `confused`."""
 
-    names = {0: "person"}
+    names: ClassVar[dict[int, str]] = {0: "person"}
 
     def __init__(self, confused: bool) -> None:
         """Start a sequence."""
