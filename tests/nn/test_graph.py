@@ -158,3 +158,16 @@ def test_a_trace_fixes_no_size(models: dict[str, MultiTaskModel], shape: tuple[i
     assert (expected[0][..., 4] > 0).any()
     for one, other in zip(given_out, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_box_far_beyond_its_image_drops_none_of_another(models: dict[str, MultiTaskModel], family: str) -> None:
+    model = models[family]
+    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))  # boxes of ten times its size
+    how = Suppression(conf=confidence(model, x, 51), iou=0.7, max_det=51)
+    together, _ = both(model, x, how)
+    assert max(float(rows[:, :4].abs().max()) for rows in together.rows) > 3 * 32
+    _, (rows, *_) = both(model, x, how)
+    for image, alone in enumerate(x):
+        _, (own, *_) = both(model, alone[None], how)
+        assert (rows[image, :, 4] > 0).sum() == (own[0, :, 4] > 0).sum() > 0

@@ -20,7 +20,7 @@ from torch import nn
 from torchvision.ops import nms
 
 from yolo_multitask.nn.branches.segment import SegmentBranch
-from yolo_multitask.nn.branches.track import input_size, places_in_images
+from yolo_multitask.nn.branches.track import places_in_images
 from yolo_multitask.nn.heads import MultiTask
 from yolo_multitask.nn.sites import Level, Sites
 
@@ -126,9 +126,10 @@ def suppress(
     corners_N4 = torch.cat((centre_N2 - half_N2, centre_N2 + half_N2), 1)
     score_N, cls_N = best_BA[image_N, anchor_N], cls_BA[image_N, anchor_N]
     down_N = torch.zeros_like(cls_N) if how.agnostic else cls_N
-    apart_N2 = torch.stack((image_N, down_N), 1).float() * 2  # images side by side, classes one below another
-    longest = input_size(maps["feats"], head.stride).max()
-    found_K = nms((corners_N4.float() / longest + apart_N2.repeat(1, 2))[1:], score_N[1:].float(), how.iou) + 1
+    apart_N2 = torch.stack((image_N, down_N), 1).float()  # images side by side, classes one below another
+    low, high = corners_N4.float().min(), corners_N4.float().max()  # boxes may reach far beyond the image
+    within_N4 = (corners_N4.float() - low) / (high - low)
+    found_K = nms((within_N4 + apart_N2.repeat(1, 2))[1:], score_N[1:].float(), how.iou) + 1
     rank_K = places_in_images(image_N[found_K], batch)
     within_K = rank_K < rows_of_image
     kept_K, rank_K = _with_stand_in(found_K[within_K]), _with_stand_in(rank_K[within_K])
