@@ -111,6 +111,7 @@ def test_switches_choose_what_is_in_the_file(model: MultiTaskYOLO) -> None:
         ({"format": "pt"}, "format=pt: a network is in that already"),
         ({"format": "ncnn", "nms": True}, "nms=True cannot be in a multitask file of format=ncnn"),
         ({"format": "ncnn", "dynamic": True}, "'dynamic' is not supported for format='ncnn'; it takes imgsz"),
+        ({"format": "ncnn", "batch": 2}, "batch=2: files of format=ncnn have no batch axis, expected batch=1"),
         ({"format": "onnx", "masks": True}, "masks=True .* needs nms=True as well"),
         ({"format": "onnx", "masks": 3}, "'masks' must be True or False .*, got 3"),
         ({"format": "onnx", "masks": True, "nms": True, "segment": False}, "masks=True needs the task segment"),
@@ -208,4 +209,4 @@ def test_int8_file_has_integer_weights(model: MultiTaskYOLO, tmp_path: Path) -> 
 
 
 def test_refusals_are_spelt_as_the_host_spells_formats() -> None:
-    assert set(formats.LACKING) | set(formats.GRAPH_NMS) <= set(export_formats()["Argument"])
+    assert {*formats.LACKING, *formats.GRAPH_NMS, *formats.NO_BATCH} <= set(export_formats()["Argument"])

@@ -44,6 +44,8 @@ LACKING: Mapping[str, tuple[str, str]] = {
     "paddle": ("track", "its converter has no grid_sample, which reads the appearance in a box")
 }  # the task that a format cannot hold, and why
 
+NO_BATCH = ("ncnn",)  # formats whose files take pictures one at a time; the host hands them a batch so
+
 
 class ExportArgumentError(ValueError):
     """An argument that the format or the network cannot take, found before any work is done."""
@@ -81,6 +83,19 @@ def check_arguments(fmt: str, args: Any) -> None:
     except AssertionError as error:
         said = str(error).removeprefix("ERROR ❌️ ")
         raise ExportArgumentError(f"{said}; it takes imgsz, device, {', '.join(taken)}.") from error
+
+
+def check_batch(fmt: str, batch: int) -> None:
+    """Check whether a file of a format can take as many pictures at once.
+
+    Raises:
+        ExportArgumentError: If not.
+    """
+    if fmt in NO_BATCH and batch > 1:
+        raise ExportArgumentError(
+            f"batch={batch}: files of format={fmt} have no batch axis, expected batch=1. Leave it out: predict, val "
+            "and track hand such a file any number of pictures, one at a time."
+        )
 
 
 def check_tasks_fit(fmt: str, tasks: Sequence[str]) -> None:
