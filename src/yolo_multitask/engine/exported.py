@@ -13,6 +13,7 @@ from ultralytics.utils import LOGGER
 
 from yolo_multitask import host
 from yolo_multitask.args import check_tasks
+from yolo_multitask.engine.masks import MaskFactors
 from yolo_multitask.tasks import TASK, RowLayout
 
 NMS_DEFAULTS = {"conf": 0.25, "iou": 0.7, "max_det": 300, "agnostic_nms": False}  # what a run asks for by itself
@@ -125,10 +126,8 @@ def pixel_units(layout: RowLayout, kpt_shape: Sequence[int] | None, size: Sequen
     return torch.tensor([*sides, *sides, *[1.0] * layout.nc, *points, *rest])
 
 
-def mask_factors(
-    model: Any, rows: torch.Tensor, layout: RowLayout, maps: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return maps (C, H, W) and weights (N, C) whose product are the mask logits of the rows of an image.
+def mask_factors(model: Any, rows: torch.Tensor, layout: RowLayout, maps: torch.Tensor) -> MaskFactors:
+    """Return where the mask logits of the rows of an image come from.
 
     Args:
         model: A backend, of an exported file or a network.
@@ -137,8 +136,8 @@ def mask_factors(
         maps: Prototypes (nm, H, W), or mask logits of the file (M, H, W), of which each row has its own.
     """
     if not (getattr(model, "metadata", None) or {}).get("masks"):
-        return maps, rows[:, layout.mask]
-    return maps[rows[:, -1].long()], torch.eye(len(rows), device=rows.device)
+        return MaskFactors(maps, weights=rows[:, layout.mask])
+    return MaskFactors(maps, own=rows[:, -1].long())
 
 
 def warn_of_nms(model: Any, args: Any) -> None:
