@@ -17,6 +17,7 @@ from yolo_multitask.engine.masks import MaskFactors
 from yolo_multitask.tasks import TASK, RowLayout
 
 NMS_DEFAULTS = {"conf": 0.25, "iou": 0.7, "max_det": 300, "agnostic_nms": False}  # what a run asks for by itself
+CHANNELS_LAST = ("saved_model", "pb")  # formats whose maps always are (B, H, W, C), also where H is the number of C
 _TEXT = ("description", "author", "date", "version", "license", "docs", "task", "head")  # metadata that is no literal
 
 
@@ -102,7 +103,7 @@ def read_outputs(model: Any, outputs: Any) -> tuple[torch.Tensor, torch.Tensor |
     if maps is not None and masks:
         own = torch.arange(rows.shape[1], device=rows.device, dtype=rows.dtype)[None, :, None]
         rows = torch.cat((rows, own.expand(len(rows), -1, 1)), 2)
-    elif maps is not None and maps.shape[1] != nm:
+    elif maps is not None and (model.format in CHANNELS_LAST or maps.shape[1] != nm):
         maps = maps.permute(0, 3, 1, 2)
     return rows, maps
 
