@@ -231,6 +231,8 @@ class Bench:
 
     def measure(self) -> dict[str, Any]:
         """Return all figures of the variant."""
+        from yolo_multitask.export.formats import NO_BATCH
+
         side = self.args.imgsz
         square, flat = (side, side), (side * 3 // 4, side)
         file, seconds = self.export(2 if self.variant.dynamic else 1)
@@ -239,7 +241,8 @@ class Bench:
         if self.variant.dynamic:
             pairs += self.compare(model, 2, square) + self.compare(model, 2, flat) + self.compare(model, 1, flat)
         else:
-            pairs += self.compare(self.open(self.export(2)[0]), 2, square)
+            two = model if self.variant.format in NO_BATCH else self.open(self.export(2)[0])
+            pairs += self.compare(two, 2, square)
         images = pictures(files_in(self.args.images, self.args.count), square)
         turns = [itertools.cycle(images) for _ in range(2)]
         times = alternate(

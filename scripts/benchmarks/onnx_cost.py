@@ -110,7 +110,7 @@ def make(name: str, model: Any, folder: Path, args: argparse.Namespace) -> File:
     import torch
     from ultralytics.utils import nms, ops
 
-    from yolo_multitask.engine.masks import assemble
+    from yolo_multitask.engine.masks import MaskFactors, assemble
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"model": model.model}, folder / f"{name}.pt")  # `save` would round to half precision
@@ -123,7 +123,7 @@ def make(name: str, model: Any, folder: Path, args: argparse.Namespace) -> File:
     def keep(outputs: list[Any]) -> int:
         rows = outputs[0][0]
         rows = rows[rows[:, 4] > 0]
-        assemble(outputs[1][0], rows[:, layout.mask], rows[:, :4], shape)
+        assemble(MaskFactors(outputs[1][0], weights=rows[:, layout.mask]), rows[:, :4], shape)
         return len(rows)
 
     def suppress(outputs: list[Any]) -> int:

@@ -217,6 +217,15 @@ def test_outputs_in_any_order_and_layout() -> None:
     assert exported.read_outputs(file, rows)[1] is None
 
 
+def test_maps_whose_height_is_the_number_of_channels() -> None:
+    rows, maps = torch.rand(1, 21, 5), torch.rand(1, 3, 3, 3)
+    for name, given in (("saved_model", maps.permute(0, 2, 3, 1)), ("pb", maps.permute(0, 2, 3, 1)), ("onnx", maps)):
+        file = backend()
+        exported.adopt(file, "best")
+        file.format = name
+        assert torch.equal(exported.read_outputs(file, [rows, given])[1], maps), name
+
+
 def test_shares_become_pixels() -> None:
     file = backend(relative="True")
     exported.adopt(file, "best.tflite")

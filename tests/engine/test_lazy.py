@@ -17,7 +17,7 @@ from ultralytics.utils import nms, ops
 
 from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.engine.lazy import detect
-from yolo_multitask.engine.masks import assemble
+from yolo_multitask.engine.masks import MaskFactors, assemble
 from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.engine.validator import MultiTaskValidator
 from yolo_multitask.nn import proto, sites
@@ -130,7 +130,7 @@ def test_masks_are_those_of_the_host(cells: tuple[int, int], count: int, seed: i
     boxes[::3] = boxes[::3].round()
     coefficients = torch.randn(count, 8, generator=generator)
     expected = ops.process_mask(protos, coefficients, boxes, shape, upsample=True)
-    found = assemble(protos, coefficients, boxes, shape)
+    found = assemble(MaskFactors(protos, weights=coefficients), boxes, shape)
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape
     assert (found != expected).sum() <= 1e-5 * expected.numel()  # a pixel at the threshold
@@ -139,7 +139,7 @@ def test_masks_are_those_of_the_host(cells: tuple[int, int], count: int, seed: i
 def test_masks_of_boxes_that_are_no_numbers() -> None:
     boxes = torch.tensor([[float("nan")] * 4, [10.0, 10, float("inf"), 200], [-float("inf"), 5, 50, 50]])
     protos, coefficients = torch.randn(8, 64, 64), torch.randn(3, 8)
-    found = assemble(protos, coefficients, boxes, (256, 256))
+    found = assemble(MaskFactors(protos, weights=coefficients), boxes, (256, 256))
     assert not found[0].any()
     whole = ops.process_mask(
         protos, coefficients, torch.tensor([[0.0] * 4, [10, 10, 256, 200], [0, 5, 50, 50]]), (256, 256), upsample=True

@@ -15,6 +15,7 @@ from support.training import random_model
 
 from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.engine.results import Results
+from yolo_multitask.export.formats import NO_BATCH
 
 SIDE = 64
 SIZES = ((SIDE, SIDE), (32, 96))
@@ -38,12 +39,15 @@ OTHERS = [
     ("mnn", "MNN", {}),
     ("mnn", "MNN", {"batch": 2}),
     ("ncnn", "ncnn", {}),
-    ("ncnn", "ncnn", {"batch": 2}),
     ("litert", "litert_torch", {}),
     ("litert", "litert_torch", {"batch": 2}),
     ("executorch", "executorch", {}),
     ("executorch", "executorch", {"batch": 2}),
     ("paddle", "x2paddle", {"track": False}),
+    ("paddle", "x2paddle", {"track": False, "batch": 2}),
+    ("saved_model", "onnx2tf", {"track": False}),
+    ("saved_model", "onnx2tf", {"track": False, "batch": 2}),
+    ("pb", "onnx2tf", {"track": False}),
 ]
 
 
@@ -97,7 +101,7 @@ def check_file(checkpoint: Path, folder: Path, **given: Any) -> None:
     for size in SIZES if given.get("dynamic") else SIZES[:1]:
         pictures = images(size)
         expected = [network.predict(picture, imgsz=size, **BASE, **switches)[0] for picture in pictures]
-        for batch in (1, 2) if given.get("dynamic") else (given.get("batch", 1),):
+        for batch in (1, 2) if given.get("dynamic") or given["format"] in NO_BATCH else (given.get("batch", 1),):
             found = file.predict(pictures[:batch], imgsz=size, **BASE)
             assert len(found) == batch
             for both in zip(expected, found, strict=False):

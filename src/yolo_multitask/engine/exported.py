@@ -13,9 +13,11 @@ from ultralytics.utils import LOGGER
 
 from yolo_multitask import host
 from yolo_multitask.args import check_tasks
+from yolo_multitask.engine.masks import MaskFactors
 from yolo_multitask.tasks import TASK, RowLayout
 
 NMS_DEFAULTS = {"conf": 0.25, "iou": 0.7, "max_det": 300, "agnostic_nms": False}  # what a run asks for by itself
+CHANNELS_LAST = ("saved_model", "pb")  # formats whose maps always are (B, H, W, C), also where H is the number of C
 _TEXT = ("description", "author", "date", "version", "license", "docs", "task", "head")  # metadata that is no literal
 
 
@@ -101,7 +103,7 @@ def read_outputs(model: Any, outputs: Any) -> tuple[torch.Tensor, torch.Tensor |
     if maps is not None and masks:
         own = torch.arange(rows.shape[1], device=rows.device, dtype=rows.dtype)[None, :, None]
         rows = torch.cat((rows, own.expand(len(rows), -1, 1)), 2)
-    elif maps is not None and maps.shape[1] != nm:
+    elif maps is not None and (model.format in CHANNELS_LAST or maps.shape[1] != nm):
         maps = maps.permute(0, 3, 1, 2)
     return rows, maps
 
@@ -125,10 +127,8 @@ def pixel_units(layout: RowLayout, kpt_shape: Sequence[int] | None, size: Sequen
     return torch.tensor([*sides, *sides, *[1.0] * layout.nc, *points, *rest])
 
 
-def mask_factors(
-    model: Any, rows: torch.Tensor, layout: RowLayout, maps: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return maps (C, H, W) and weights (N, C) whose product are the mask logits of the rows of an image.
+def mask_factors(model: Any, rows: torch.Tensor, layout: RowLayout, maps: torch.Tensor) -> MaskFactors:
+    """Return where the mask logits of the rows of an image come from.
 
     Args:
         model: A backend, of an exported file or a network.
@@ -137,8 +137,8 @@ def mask_factors(
         maps: Prototypes (nm, H, W), or mask logits of the file (M, H, W), of which each row has its own.
     """
     if not (getattr(model, "metadata", None) or {}).get("masks"):
-        return maps, rows[:, layout.mask]
-    return maps[rows[:, -1].long()], torch.eye(len(rows), device=rows.device)
+        return MaskFactors(maps, weights=rows[:, layout.mask])
+    return MaskFactors(maps, own=rows[:, -1].long())
 
 
 def warn_of_nms(model: Any, args: Any) -> None:

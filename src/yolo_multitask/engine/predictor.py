@@ -165,11 +165,11 @@ class MultiTaskPredictor(DetectionPredictor):
         boxes[:, :4] = ops.scale_boxes(shape, boxes[:, :4], orig_img.shape)
         masks = keypoints = embeddings = next_boxes = None
         if proto is not None and "segment" in self.tasks:
-            proto, weights = exported.mask_factors(self.model, pred, layout, proto)
+            factors = exported.mask_factors(self.model, pred, layout, proto)
             if self.args.retina_masks:
-                masks = ops.process_mask_native(proto, weights, boxes[:, :4], orig_img.shape[:2])
+                masks = factors.process(ops.process_mask_native, boxes[:, :4], shape=orig_img.shape[:2])
             else:
-                masks = assemble(proto, weights, pred[:, :4], tuple(shape))
+                masks = assemble(factors, pred[:, :4], tuple(shape))
         if layout.nk and "pose" in self.tasks:
             points = pred[:, layout.kpt].reshape(len(pred), *self.model.kpt_shape).clone()
             keypoints = self._hide_absent(ops.scale_coords(shape, points, orig_img.shape), boxes[:, 5])

@@ -251,8 +251,8 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
             row = torch.nn.functional.pad(pred.pop("extra"), (6, 0))  # `layout` counts the first six values too
             if proto is not None:
                 size = [4 * x for x in proto.shape[2:]]
-                maps, weights = exported.mask_factors(self._exported, row, layout, proto[i])
-                pred["masks"] = process(maps, weights, pred["bboxes"], shape=size)
+                factors = exported.mask_factors(self._exported, row, layout, proto[i])
+                pred["masks"] = factors.process(process, pred["bboxes"], shape=size)
             if "pose" in wanted:
                 assert self._kpt_shape is not None
                 points = row[:, layout.kpt].unflatten(1, (self._kpt_shape[0], -1)).clone()

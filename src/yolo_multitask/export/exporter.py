@@ -22,6 +22,7 @@ from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.export.formats import (
     ExportArgumentError,
     check_arguments,
+    check_batch,
     check_format,
     check_nms,
     check_opset,
@@ -78,6 +79,7 @@ class MultiTaskExporter(Exporter):
         fmt = args.format = check_format(str(args.format))
         nms = bool(args.nms)
         check_arguments(fmt, args)
+        check_batch(fmt, args.batch)
         check_nms(fmt, nms=nms, masks=self.masks, dynamic=bool(args.dynamic), quantize=args.quantize, conf=args.conf)
         check_precision(fmt, args.quantize)
         try:

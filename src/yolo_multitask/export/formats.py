@@ -27,22 +27,26 @@ ALIASES: Mapping[str, str] = {
 TRACK_OPSET = 16  # the first with GridSample
 GRAPH_NMS = ("onnx", "torchscript", "openvino")  # formats whose graph may hold sizes that depend on the picture
 _FIXED_LAYOUT = "it rebuilds the output of the stock heads layer by layer, and knows no others"
-_UNTRIED_NPU = "its compiler needs the vendor's own machine or account, where no multitask network was ever compiled"
+_UNTRIED = "no multitask network was ever compiled for it or run on its chips"
 REFUSED: Mapping[str, str] = {
     "imx": _FIXED_LAYOUT,
     "hailo": _FIXED_LAYOUT,
     "edgetpu": "it has whole numbers alone, of which the boxes, keypoints and embeddings of a row share one scale",
-    "rknn": _UNTRIED_NPU,
-    "axelera": _UNTRIED_NPU,
-    "deepx": _UNTRIED_NPU,
-    "qnn": _UNTRIED_NPU,
-    "ascend": _UNTRIED_NPU,
-    "xilinx": _UNTRIED_NPU,
+    "rknn": f"{_UNTRIED}. In 16 bits rknn-toolkit2 takes the file of format=onnx opset=19 as it is",
+    "ascend": f"{_UNTRIED}. Huawei's 'atc' takes the file of format=onnx opset=17 as it is",
+    "xilinx": f"{_UNTRIED}. AMD Quark takes the file of format=onnx opset=17, and leaves its head in float32",
+    "deepx": f"{_UNTRIED}. dx_com takes the file of format=onnx, but in INT8 alone, which embeddings may not survive",
+    "qnn": f"{_UNTRIED}. onnxruntime-qnn takes the graph of format=onnx with its input's channels last, in 16 bits",
+    "axelera": f"{_UNTRIED}. Its compiler takes no ONNX file but the network, and asks for the kind of its head",
 }  # and why
-
+_MIXED_AXES = "its converter, onnx2tf, mixes up the axes of the points where the appearance in a box is read"
 LACKING: Mapping[str, tuple[str, str]] = {
-    "paddle": ("track", "its converter has no grid_sample, which reads the appearance in a box")
+    "paddle": ("track", "its converter has no grid_sample, which reads the appearance in a box"),
+    "saved_model": ("track", _MIXED_AXES),
+    "pb": ("track", _MIXED_AXES),
 }  # the task that a format cannot hold, and why
+
+NO_BATCH = ("ncnn",)  # formats whose files take pictures one at a time; the host hands them a batch so
 
 
 class ExportArgumentError(ValueError):
@@ -63,7 +67,7 @@ def check_format(name: str) -> str:
         raise ExportArgumentError(f"format={name}: {found}; expected one of {taken}.")
     if fmt in REFUSED:
         raise ExportArgumentError(
-            f"format={name} cannot carry a multitask network: {REFUSED[fmt]}. Export to one of {taken}."
+            f"format={name} is refused for a multitask network: {REFUSED[fmt]}. Export to one of {taken}."
         )
     return fmt
 
@@ -81,6 +85,19 @@ def check_arguments(fmt: str, args: Any) -> None:
     except AssertionError as error:
         said = str(error).removeprefix("ERROR ❌️ ")
         raise ExportArgumentError(f"{said}; it takes imgsz, device, {', '.join(taken)}.") from error
+
+
+def check_batch(fmt: str, batch: int) -> None:
+    """Check whether a file of a format can take as many pictures at once.
+
+    Raises:
+        ExportArgumentError: If not.
+    """
+    if fmt in NO_BATCH and batch > 1:
+        raise ExportArgumentError(
+            f"batch={batch}: files of format={fmt} have no batch axis, expected batch=1. Leave it out: predict, val "
+            "and track hand such a file any number of pictures, one at a time."
+        )
 
 
 def check_tasks_fit(fmt: str, tasks: Sequence[str]) -> None:
