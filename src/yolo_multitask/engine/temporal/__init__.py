@@ -1,0 +1,1 @@
+"""Training, validation, prediction and tracking of models that see several consecutive frames at once."""
