@@ -190,7 +190,7 @@ class MultiTaskYOLO(YOLO):
         kwargs = self._arguments(kwargs)
         if self.task == host.TASK:
             # the host checks the arguments of a predictor that it reuses against `overrides`
-            own = {"switches": {}, "lazy": DEFAULTS["lazy"]}
+            own = {"switches": {}, **{key: DEFAULTS[key] for key in ("lazy", "window_stride", "delay", "max_gap")}}
             self.overrides = {**own, **self.overrides}
             kwargs = {**own, **{k: v for k, v in kwargs.items() if k in own or k not in DEFAULTS}}
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from ultralytics.data import load_inference_source
 from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.utils import ops
@@ -73,8 +72,6 @@ def open_source(source: Any, *, batch: int, vid_stride: int, stream_buffer: bool
     if isinstance(source, torch.Tensor):
         source = _tensor_frames(source)
     elif isinstance(source, np.ndarray) and source.ndim == 4:
-        source = list(source)
-    elif isinstance(source, (list, tuple)) and all(isinstance(s, (np.ndarray, Image.Image)) for s in source):
         source = list(source)
     opened = open_list(source, batch=batch, vid_stride=vid_stride, stream_buffer=stream_buffer, channels=COLOUR)
     return load_inference_source(opened, batch=batch, vid_stride=vid_stride, buffer=stream_buffer, channels=COLOUR)
