@@ -39,8 +39,8 @@ class TrajectorySmoother:
     - a trajectory whose points are fewer than `min_length` (at most L + 1) when its frame is finished is left out
       there, but for points of at least `sure` confidence.
 
-    So with L = 0 each frame comes at once, as it was seen. From L = max(`max_gap`, (`min_length` - 1) x (`max_gap` + 1))
-    on, nothing changes any more.
+    So with L = 0 each frame comes at once, as it was seen. From L = max(`max_gap`, 2 x (`min_length` - 1)) on, nothing
+    changes any more.
 
     >>> smoother = TrajectorySmoother(size=(360, 640), lookahead=1)
     >>> nan = float("nan")

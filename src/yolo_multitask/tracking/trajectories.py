@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from yolo_multitask.tracking.association import assign
 
 Array = NDArray[np.float64]
+YOUNG_GAP = 1  # frames that a trajectory may miss before it has `min_length` points
 SCALE_WIDTH = 640.0  # lengths are those of a frame whose longer side has this many pixels
 
 
@@ -28,7 +29,8 @@ class TrajectoryConfig:
 
     Attributes:
         max_gap: An object that is not seen for at most this many frames keeps its id, and the gap is filled; after
-            more, it comes back with a new id.
+            more, it comes back with a new id. Until it has `min_length` points it may miss one frame alone: what is
+            seen once is often nothing, and should not wait for the next stray point.
         gate: How far from where it is expected an object may be found, at rest.
         agility: What its speed adds to that: so many times the way that it moves until then. 2 lets an object come
             back as fast as it went, as after a hit.
@@ -94,6 +96,7 @@ class _Trajectory:
         frame: Number of the frame in which it was last seen.
         position: Where, (2,).
         velocity: Pixels per frame (2,), or None where neither the network nor a second point says it.
+        count: How often it was seen.
     """
 
     id: int
@@ -101,6 +104,7 @@ class _Trajectory:
     frame: int
     position: Array
     velocity: Array | None
+    count: int = 1
 
 
 class TrajectoryLinker:
@@ -158,7 +162,7 @@ class TrajectoryLinker:
                 f"expected a frame after {self.frame}, found {frame_number}; pass each frame once, in order."
             )
         self.frame = frame_number
-        self._trajectories = [t for t in self._trajectories if frame_number - t.frame - 1 <= self.config.max_gap]
+        self._trajectories = [t for t in self._trajectories if frame_number - t.frame - 1 <= self._patience(t)]
         ids = np.zeros(len(points), np.int64)
         for trajectory, point in self._links(frame_number, points):
             self._continue(trajectory, frame_number, points[point])
@@ -167,6 +171,11 @@ class TrajectoryLinker:
         for point in new[np.lexsort((points[new, 1], points[new, 0], -points[new, 4]))]:
             ids[point] = self._begin(frame_number, points[point]).id
         return ids
+
+    def _patience(self, trajectory: _Trajectory) -> int:
+        """Return how many frames it may miss."""
+        known = trajectory.count >= self.config.min_length
+        return self.config.max_gap if known else min(self.config.max_gap, YOUNG_GAP)
 
     def _links(self, frame: int, points: Array) -> list[tuple[_Trajectory, int]]:
         """Return which trajectory goes on with which point."""
@@ -179,7 +188,7 @@ class TrajectoryLinker:
         way = np.where(known[:, None], velocity, 0.0) * elapsed[:, None]
         farthest = self.config.max_speed * self._pixel * elapsed
         reach = self.config.gate * self._pixel + self.config.agility * np.linalg.norm(way, axis=1)
-        # What has been seen once may go anywhere at full speed, but is not looked for ever farther away.
+        # Where nothing says which way it goes, it may be anywhere that it can reach in one frame.
         reach = np.where(known, np.minimum(reach, farthest), self.config.max_speed * self._pixel)
         distance = np.linalg.norm(points[:, None, :2] - (last + way), axis=2)
         moved = np.linalg.norm(points[:, None, :2] - last, axis=2)
@@ -193,6 +202,7 @@ class TrajectoryLinker:
         if velocity is None:
             velocity = (point[:2] - trajectory.position) / (frame - trajectory.frame)
         trajectory.frame, trajectory.position, trajectory.velocity = frame, point[:2].copy(), velocity
+        trajectory.count += 1
 
     def _begin(self, frame: int, point: Array) -> _Trajectory:
         self._last_id += 1
@@ -204,8 +214,8 @@ class TrajectoryLinker:
 def interpolate(first: Array, second: Array, times: Array) -> Array:
     """Return the points between two points of one object, on the straight line at steady speed.
 
-    A line and not a curve through the neighbours: on a real tennis trajectory it was nearer to the labels than cubic and
-    quadratic curves in gaps of up to 5 frames. Hits and bounces are frequent, and a curve amplifies the noise.
+    A line and not a curve through the neighbours: on a real tennis trajectory it was nearer to the labels than a cubic
+    or a quadratic in gaps of up to 5 frames. Hits and bounces are frequent, and a curve amplifies the noise.
 
     Args:
         first: Its row x, y, confidence, class, id, interpolated before the gap.
