@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+BGR_LUMA = (0.114, 0.587, 0.299)  # ITU-R BT.601
 RING_WIDTHS = 4  # radius of the ring around a small object, in widths of its line
 
 
@@ -75,14 +76,15 @@ def line_width(image: NDArray[np.uint8]) -> int:
 def _write(
     image: NDArray[np.uint8], text: str, x: int, y: int, gap: int, colour: tuple[int, int, int], width: int
 ) -> None:
-    """Write a text above and right of a point, or where the picture has room for it; outlined, to hide little."""
+    """Write a text on a ground of `colour`, above and right of a point, or where the picture has room for it."""
     scale, thick = width / 3, max(width - 1, 1)
-    (w, h), below = cv2.getTextSize(text, 0, scale, thick)
+    w, h = cv2.getTextSize(text, 0, scale, thick)[0]
+    h += 3
     left = x + gap if x + gap + w <= image.shape[1] else max(x - gap - w, 0)
-    base = y - gap if y - gap - h >= 0 else y + gap + h
-    base = min(base, image.shape[0] - below)
-    for shade, extra in (((0, 0, 0), 2), (colour, 0)):
-        cv2.putText(image, text, (left, base), 0, scale, shade, thick + extra, cv2.LINE_AA)
+    base = min(y - gap if y - gap >= h else y + gap + h, image.shape[0] - 1)
+    ink = (255, 255, 255) if np.dot(colour, BGR_LUMA) < 128 else (0, 0, 0)
+    cv2.rectangle(image, (left, base - h), (left + w, base), colour, -1, cv2.LINE_AA)
+    cv2.putText(image, text, (left, base - 2), 0, scale, ink, thick, cv2.LINE_AA)
 
 
 def _draw_trail(
@@ -108,9 +110,10 @@ def _draw_trail(
             _dash(opacity, local[k - 1], local[k], strength, width)
         else:
             cv2.line(opacity, start, end, strength, width, cv2.LINE_AA)
-        if hollow[k]:
-            cv2.circle(opacity, end, radius, 0, -1)
-            cv2.circle(opacity, end, radius, strength, 1, cv2.LINE_AA)
+    for k in np.flatnonzero(hollow).tolist():  # over the lines, which end at them
+        strength = round(255 * max(k, 1) / (len(local) - 1))
+        cv2.circle(opacity, _pixel(local[k]), radius, 0, -1)
+        cv2.circle(opacity, _pixel(local[k]), radius, strength, 1, cv2.LINE_AA)
     on = opacity > 0
     alpha = opacity[on, None].astype(np.float32) / 255
     part = image[y1:y2, x1:x2]

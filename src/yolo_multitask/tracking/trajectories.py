@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo_multitask.metrics.points import pixel_scale
 from yolo_multitask.tracking.association import assign
 
 Array = NDArray[np.float64]
 YOUNG_GAP = 1  # frames that a trajectory may miss before it has `min_length` points
-SCALE_WIDTH = 640.0  # lengths are those of a frame whose longer side has this many pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class TrajectoryConfig:
 
     def to_pixels(self, length: float, size: tuple[int, int]) -> float:
         """Return one of the lengths in pixels of a frame of height and width `size`."""
-        return length * max(size) / SCALE_WIDTH
+        return length / pixel_scale(size)
 
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -214,8 +214,9 @@ class TrajectoryLinker:
 def interpolate(first: Array, second: Array, times: Array) -> Array:
     """Return the points between two points of one object, on the straight line at steady speed.
 
-    A line and not a curve through the neighbours: on a real tennis trajectory it was nearer to the labels than a cubic
-    or a quadratic in gaps of up to 5 frames. Hits and bounces are frequent, and a curve amplifies the noise.
+    A line and not a curve through the neighbours: on the labels of a real ball with a pixel of noise it was nearer to
+    what was left out than a cubic or a quadratic, in gaps of up to 5 frames. Throws and bounces are frequent, and
+    curves amplify noise.
 
     Args:
         first: Its row x, y, confidence, class, id, interpolated before the gap.
