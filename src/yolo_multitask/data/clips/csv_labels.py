@@ -92,10 +92,10 @@ def _columns(head: list[str], name: str) -> dict[str, int]:
 
 def _frame_number(text: str) -> int:
     """Return the frame number of a number or a file name."""
-    match = re.fullmatch(r"(?:.*?)(\d+)(?:\.0*|\.[A-Za-z]\w*)?", text)
+    match = re.fullmatch(r"(\d+)(?:\.0*)?|(?:.*\D)?(\d+)\.[A-Za-z]\w*|[^.]*[^.\d](\d+)", text)
     if match is None or text.startswith("-"):
         raise ValueError(f"expected a frame number 0 or above, or a file name with one, found {text!r}")
-    return int(match[1])
+    return int(match[match.lastindex or 1])
 
 
 def _row(record: Mapping[str, str], spec: ClipSpec, size: tuple[int, int]) -> Row | tuple[int]:
@@ -103,15 +103,15 @@ def _row(record: Mapping[str, str], spec: ClipSpec, size: tuple[int, int]) -> Ro
     visible = _number(record["visibility"], "Visibility")
     if visible not in (0, 1, 2, HIDDEN):
         raise ValueError(f"expected a Visibility of 0, 1, 2 or 3, found {record['visibility']!r}")
-    cls = spec.class_of(record.get("class"), "objects")
     if visible == 0:
-        return (cls,)
+        return (spec.class_of(record.get("class"), "objects"),)
     place = []
     for key, limit in (("x", size[1]), ("y", size[0])):
         value = _number(record[key], key.upper())
         if not 0 <= value <= limit:
             raise ValueError(f"expected {key.upper()} in 0..{limit} pixels, the size of the frame, found {value:g}")
         place.append(value)
+    cls = spec.class_of(record.get("class"), "objects")
     identity = record.get("id", "")
     ident = _number(identity, "Id") if identity else -1
     if ident != int(ident) or ident < -1:

@@ -58,7 +58,7 @@ def object_targets(
     inside = np.logical_and(points >= 0, points < np.array((w, h))).all(axis=1)
     table = torch.tensor(numbers, dtype=torch.int64).reshape(-1, 3)[torch.from_numpy(inside)]
     points_next = move_points(fit.to_input(np.array(after, np.float32).reshape(-1, 2)), drawn.matrix)[inside]
-    has_next = np.isfinite(points_next).all(1)
+    has_next: NDArray[np.bool_] = np.isfinite(points_next[:, 0])
     size = np.array((w, h), np.float32)
     sides = _sides(np.array(boxes, np.float32).reshape(-1, 4), fit, drawn)[inside]
     return {
