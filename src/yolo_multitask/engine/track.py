@@ -77,7 +77,9 @@ def _start(predictor: Any, persist: bool, save_mot: bool) -> None:
         )
     last = getattr(predictor, "tracking", None)
     if not persist or last is None or last.name != predictor.args.tracker:
-        predictor.tracking = Tracking(predictor)
+        predictor.tracking = getattr(predictor, "tracking_class", Tracking)(predictor)
+    if persist and hasattr(predictor, "keep_clips"):
+        predictor.keep_clips()
     predictor.tracking.verbose = predictor.args.verbose
     predictor.tracking.prepare(predictor.dataset.bs if predictor.dataset.mode == "stream" else 1)
 

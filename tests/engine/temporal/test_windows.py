@@ -15,9 +15,9 @@ def test_windows_are_those_of_a_plain_list(groups: int, channels: int) -> None:
     buffer = WindowBuffer(groups)
     for end, frame in enumerate(frames):
         buffer.add(frame)
-        numbers = [max(i, 0) for i in range(end - groups + 1, end + 1)]
-        assert buffer.indices() == numbers
-        assert torch.equal(buffer.window, torch.cat([frames[i] for i in numbers]))
+        numbers = list(range(end - groups + 1, end + 1))
+        assert buffer.indices() == [max(i, -1) for i in numbers]
+        assert torch.equal(buffer.window, torch.cat([frames[max(i, 0)] for i in numbers]))
         assert buffer.window.is_contiguous(), "a window is a view, not a copy"
 
 

@@ -97,6 +97,7 @@ class ReadAhead:
 
     Attributes:
         delay: Frames that are read ahead.
+        endless: Whether another source goes on with its clips, so that its end is not theirs.
         arrived: Frames read since `take` was called.
         current: Frames of the batch at hand.
         source_type: The host's.
@@ -111,7 +112,7 @@ class ReadAhead:
         """
         if delay < 0:
             raise ValueError(f"'delay' must be a whole number of frames, 0 or more, got {delay}.")
-        self.loader, self.delay = loader, delay
+        self.loader, self.delay, self.endless = loader, delay, False
         self.source_type, self.bs = loader.source_type, loader.bs
         self.arrived: list[Frame] = []
         self.current: list[Frame] = []
@@ -160,7 +161,7 @@ class ReadAhead:
     def has_ended(self, key: tuple[int, int]) -> bool:
         """Return whether a clip is known to have no more frames."""
         slot, clip = key
-        return self._exhausted or self._last[slot][2].clip != clip
+        return (self._exhausted and not self.endless) or self._last[slot][2].clip != clip
 
     def is_final(self, frame: Frame) -> bool:
         """Return whether enough is read to say what is in a frame."""

@@ -56,6 +56,6 @@ class WindowBuffer:
         return self._frames[self._end - self.num_groups : self._end].flatten(0, 1)
 
     def indices(self) -> list[int]:
-        """Return which frame of the clip each group of `window` shows, from 0; the first one repeats."""
+        """Return which frame of the clip each group of `window` is, from 0; -1 before the clip."""
         newest = self.count - 1
-        return [max(newest - back, 0) for back in reversed(range(self.num_groups))]
+        return [max(newest - back, -1) for back in reversed(range(self.num_groups))]
