@@ -79,7 +79,7 @@ def test_what_the_loss_encodes_the_head_decodes(name: str, group: int, level: in
     batch = labels_in_each_cell(level, group, np.random.default_rng(level * 10 + group))
     if name == "box":  # a box is assigned by its centre, so the object stands there
         batch["points"] = (
-            torch.tensor((np.stack(np.meshgrid(*map(np.arange, SHAPES[level][::-1])), -1) + 0.5)).reshape(-1, 2)
+            torch.tensor(np.stack(np.meshgrid(*map(np.arange, SHAPES[level][::-1])), -1) + 0.5).reshape(-1, 2)
             * STRIDES[level]
             / torch.tensor(SIZE)
         )
