@@ -66,6 +66,12 @@ def test_the_matching_is_the_best_there_is(pred, label, threshold: float) -> Non
     assert distance.sum() == pytest.approx(total)
 
 
+def test_one_match_more_outweighs_the_distances() -> None:
+    """Two of three could be matched exactly, at the price of the third."""
+    pred, label = array([(4, 0), (8, 0), (12, 0)]), array([(0, 0), (4, 0), (8, 0)])
+    assert match_points(pred, label, 4.0)[1].tolist() == [0, 1, 2]
+
+
 @settings(deadline=None)
 @given(pred=point_lists, label=point_lists, seed=st.integers(0, 1000), hidden=st.lists(st.booleans(), min_size=5))
 def test_order_and_scale_do_not_matter(pred, label, seed: int, hidden: list[bool]) -> None:

@@ -117,7 +117,7 @@ def test_the_next_position_comes_from_the_windows_that_say_it() -> None:
     assert combine([(1.0, rows(row(10, conf=0.0)))], 1, 4.0)[0, [0, 4]].tolist() == [10, 0]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), windows=st.integers(1, 6))
 def test_neither_order_nor_scale_matters(seed: int, windows: int) -> None:
     rng = np.random.default_rng(seed)
@@ -128,7 +128,7 @@ def test_neither_order_nor_scale_matters(seed: int, windows: int) -> None:
     plain = combine(found, windows + 1, 4.0)
     assert (plain[:, 4] <= 1).all()
     shuffled = [(w, rng.permutation(rows)) for w, rows in (found[i] for i in rng.permutation(windows))]
-    np.testing.assert_allclose(combine(shuffled, windows + 1, 4.0), plain, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(combine(shuffled, windows + 1, 4.0), plain)
     scale = np.array([1, 8, 8, 8, 8, 1, 1.0])
     scaled = combine([(w, rows * scale) for w, rows in found], windows + 1, 32.0)
     np.testing.assert_allclose(scaled, plain * np.array([8, 8, 8, 8, 1, 1.0]), rtol=1e-12)
