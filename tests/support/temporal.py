@@ -11,8 +11,6 @@ from yolo_multitask.args import full_cfg
 from yolo_multitask.nn.network import load_model_yaml
 from yolo_multitask.nn.temporal import TemporalModel
 
-GAINS = {"track_pos": 1.0, "track_conf": 20.0}
-
 
 def tiny_temporal_yaml(frames: int = 3, **keys: Any) -> dict[str, Any]:
     """Return the YAML of `multitask.yaml` with half the channels of scale n; `keys` go before its own."""
@@ -24,7 +22,7 @@ def tiny_temporal_yaml(frames: int = 3, **keys: Any) -> dict[str, Any]:
 def tiny_temporal(frames: int = 3, yaml: dict[str, Any] | None = None, **kwargs: Any) -> TemporalModel:
     """Build a small model with training arguments attached."""
     model = TemporalModel(tiny_temporal_yaml(frames, **(yaml or {})), verbose=False, **kwargs)
-    model.args = IterableSimpleNamespace(**{**GAINS, **full_cfg()})
+    model.args = IterableSimpleNamespace(**full_cfg())
     return model
 
 

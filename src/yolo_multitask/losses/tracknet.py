@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from yolo_multitask.nn.features import FeatureSet
 from yolo_multitask.nn.heads.tracknet import TrackNet, elements
 
+LOSSES = ("pos_loss", "conf_loss")
 HIDDEN = 3  # value of `points_visible` of an object that cannot be seen
 GAMMA, ALPHA = 2.0, 0.75  # of the focal loss
 NEGATIVES = 3  # hard negatives for each positive

@@ -159,7 +159,11 @@ def elements(
         pixels = torch.as_tensor(stride, **options)
         grid = torch.stack((x[None, :].expand(height, width), y[:, None].expand(height, width)), 2) * pixels
         centres.append(grid.flatten(0, 1).repeat(num_groups, 1))
-        group = torch.arange(num_groups, device=like.device)[:, None, None].expand(num_groups, height, width).flatten()
+        group = (
+            torch.arange(num_groups, device=like.device, dtype=torch.int64)[:, None, None]
+            .expand(num_groups, height, width)
+            .flatten()
+        )
         groups.append(group)
         sizes.append(torch.ones_like(group, dtype=like.dtype) * pixels)
     return torch.cat(centres), torch.cat(sizes), torch.cat(groups)
