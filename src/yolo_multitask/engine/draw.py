@@ -62,7 +62,7 @@ def draw_points(
         x, y = (int(v) for v in point.round())
         for start in range(0, 360, 60):
             cv2.ellipse(
-                image, (x, y), (radius, radius), 0, start, start + (30 if hollow else 60), colour, width, cv2.LINE_AA
+                image, (x, y), (radius, radius), 0, start, start + (20 if hollow else 60), colour, width, cv2.LINE_AA
             )
         if text:
             _write(image, text, x, y, radius + width, colour, width)
