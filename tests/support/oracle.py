@@ -92,7 +92,9 @@ def find_dots(image: torch.Tensor) -> list[Place]:
     """Return the centres of the dots of a frame (h, w), from left to right."""
     mask = (image.numpy() > 0.75).astype(np.uint8)
     _, _, stats, centres = cv2.connectedComponentsWithStats(mask)
-    return sorted((float(x) + 0.5, float(y) + 0.5) for (x, y), s in zip(centres[1:], stats[1:], strict=True) if s[4] < 20)
+    return sorted(
+        (float(x) + 0.5, float(y) + 0.5) for (x, y), s in zip(centres[1:], stats[1:], strict=True) if s[4] < 20
+    )
 
 
 def find_blocks(image: torch.Tensor) -> list[tuple[int, int, int, int]]:

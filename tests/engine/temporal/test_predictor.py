@@ -1,4 +1,4 @@
-"""Prediction on frames in which a perfect network finds what is there: every frame once, in order, and nothing mixed."""
+"""Prediction where a perfect network finds what is there: every frame once, in order, and nothing mixed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def test_several_objects(model: Any, tmp_path: Path) -> None:
     ways = [fly(N), fly(N, (90, 8), (-3, 0)), fly(N, (30, 60), (-2, -1))]
     folder = write_images(tmp_path / "many", [frame([w[t] for w in ways]) for t in range(N)])
     for t, found in enumerate(places(model.predict(folder, **BASE))):
-        np.testing.assert_allclose(sorted(found), sorted((x + 0.5, y + 0.5) for x, y in (w[t] for w in ways)), atol=0.01)
+        np.testing.assert_allclose(
+            sorted(found), sorted((x + 0.5, y + 0.5) for x, y in (w[t] for w in ways)), atol=0.01
+        )
 
 
 def test_an_object_that_leaves_and_returns(model: Any, tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ from yolo_multitask.data.clips.preprocess import Fit
 from yolo_multitask.data.clips.targets import NOMINAL_SIZE
 from yolo_multitask.engine import exported
 from yolo_multitask.engine.heads import find_network
-from yolo_multitask.metrics.points import pixel_scale
 from yolo_multitask.nn.features import FeatureSet, feature_set
 from yolo_multitask.nn.heads.tracknet import elements
 from yolo_multitask.nn.temporal import TemporalModel
 from yolo_multitask.tasks import RowLayout
 from yolo_multitask.tracking.points import NEXT_X, X, candidates
+from yolo_multitask.tracking.trajectories import TrajectoryConfig
 
 MAX_OBJECTS = 50  # of a class in a frame
 
@@ -127,6 +127,20 @@ class TemporalLayout:
         """Return the group (N,) of each element for network input of height and width `shape`."""
         return _groups(tuple(shape), self.strides, self.num_groups)
 
+    def radius(self, fit: Fit, config: TrajectoryConfig | None = None) -> float:
+        """Return how far apart objects of a class are at least, in pixels of the frame.
+
+        That is the `radius` of the configuration, but no less than the smallest cell of the head: a cell holds one
+        position, so that nearer ones are the same object said twice.
+
+        Args:
+            fit: How frames lie in the network input.
+            config: How objects are linked; without it the default.
+        """
+        config = config or TrajectoryConfig()
+        cell = min(self.strides, default=0.0) / fit.ratio_pad[0][0]
+        return max(config.to_pixels(config.radius, fit.frame), cell)
+
     def find(self, values: torch.Tensor, fit: Fit, *, conf: float, radius: float) -> NDArray[np.float64]:
         """Return the objects that one window shows, rows (M, 7) of `candidates` in pixels of the frame.
 
@@ -134,7 +148,7 @@ class TemporalLayout:
             values: Decoded elements (N, P + number of followed classes).
             fit: How its frames lie in the network input.
             conf: Least confidence.
-            radius: Objects of a class are farther apart than this, pixels of a frame whose longer side has 640.
+            radius: See `radius`.
         """
         assert self.features is not None
         nc, points = len(self.objects), 4 if self.features.has_next else 2
@@ -146,7 +160,7 @@ class TemporalLayout:
             nc,
             self.features.has_next,
             conf,
-            radius / pixel_scale(fit.frame) * fit.ratio_pad[0][0],
+            radius * fit.ratio_pad[0][0],
             MAX_OBJECTS,
         )
         for column in (X, NEXT_X):

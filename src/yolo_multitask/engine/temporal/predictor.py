@@ -194,11 +194,12 @@ class TemporalPredictor(MultiTaskPredictor):
         flexible = self.model.format == "pt" or getattr(self.model, "dynamic", False)
         square = self.imgsz[0] == self.imgsz[1]
         wanted = self.imgsz[0] if flexible and self.args.rect and square else self.imgsz
+        fit = Fit(size, input_shape(size, wanted, int(max(np.atleast_1d(self.model.stride)))))
         clip = ClipState(
             num_groups=layout.num_groups,
             size=size,
-            shape=input_shape(size, wanted, int(max(np.atleast_1d(self.model.stride)))),
-            estimates=FrameEstimates(self.args.conf, self.trajectories.to_pixels(self.trajectories.radius, size)),
+            shape=fit.shape,
+            estimates=FrameEstimates(self.args.conf, layout.radius(fit, self.trajectories)),
             wait=min(self.dataset.delay, layout.num_groups - 1),
             smoother=self._smoother(size),
         )
@@ -275,7 +276,7 @@ class TemporalPredictor(MultiTaskPredictor):
         if values is None or "track" not in self.tasks:
             return np.zeros((0, 7))
         fit = Fit(clip.size, clip.shape)
-        return self.temporal.find(values, fit, conf=self.args.conf * WEAK, radius=self.trajectories.radius)
+        return self.temporal.find(values, fit, conf=self.args.conf * WEAK, radius=clip.estimates.radius)
 
     def _find_players(self, rows: Any, count: int) -> list[torch.Tensor | None]:
         """Return the players of each window, rows (T, 6 + extra) in input pixels; None where they are not looked for.

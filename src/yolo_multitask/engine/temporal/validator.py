@@ -33,7 +33,6 @@ from yolo_multitask.engine.validator import MultiTaskValidator
 from yolo_multitask.metrics import pose
 from yolo_multitask.metrics.temporal import FIGURES, TemporalMetrics
 from yolo_multitask.tasks import SPECS
-from yolo_multitask.tracking.trajectories import TrajectoryConfig
 
 POINT_CONF = 0.25  # confidence from which an object counts, where the user names none; the players' AP needs all
 WEAK = 0.5  # a window's say counts from this share of it
@@ -230,7 +229,7 @@ class TemporalValidator(MultiTaskValidator):
     def _window(self, values: torch.Tensor, batch: Mapping[str, Any], i: int) -> Window:
         """Return what window i of a batch says of its frames."""
         fit = Fit(tuple(batch["ori_shape"][i]), tuple(batch["img"].shape[2:]))
-        found = self.temporal.find(values, fit, conf=self._point_conf * WEAK, radius=TrajectoryConfig().radius)
+        found = self.temporal.find(values, fit, conf=self._point_conf * WEAK, radius=self.temporal.radius(fit))
         frames = torch.where(batch["valid"][i], batch["frame_numbers"][i], -1).tolist()
         return Window(max(frames), frames, found)
 
@@ -253,13 +252,12 @@ class TemporalValidator(MultiTaskValidator):
         return super().get_stats()
 
     def _measure_objects(self) -> None:
-        config = TrajectoryConfig()
         said: dict[str, FrameEstimates] = {}
         clips = {clip.name: clip for clip in self.dataloader.dataset.clips}
         for name, window in self._windows:
             if name not in said:
-                radius = config.to_pixels(config.radius, clips[name].size)
-                said[name] = FrameEstimates(self._point_conf, radius)
+                fit = Fit(clips[name].size, self.dataloader.dataset.shape)
+                said[name] = FrameEstimates(self._point_conf, self.temporal.radius(fit))
             said[name].add(window)
         for name, estimates in said.items():
             for frame, labels in enumerate(clips[name].labels):
@@ -337,9 +335,8 @@ class TemporalValidator(MultiTaskValidator):
     def _found(self, i: int, shape: tuple[int, int]) -> list[tuple[float, float, float, bool]]:
         """Return what `draw_objects` takes of the objects that window i of the batch shows."""
         assert self._values is not None
-        rows = self.temporal.find(
-            self._values[i], Fit(shape, shape), conf=self._point_conf, radius=TrajectoryConfig().radius
-        )
+        fit = Fit(shape, shape)
+        rows = self.temporal.find(self._values[i], fit, conf=self._point_conf, radius=self.temporal.radius(fit))
         return [(x, y, group / max(self.temporal.num_groups - 1, 1), False) for group, x, y in rows[:, :3]]
 
 
