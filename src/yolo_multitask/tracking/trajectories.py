@@ -215,7 +215,7 @@ def interpolate(first: Array, second: Array, times: Array) -> Array:
     """Return the points between two points of one object, on the straight line at steady speed.
 
     A line and not a curve through the neighbours: on the labels of a real ball with a pixel of noise it was nearer to
-    what was left out than a cubic or a quadratic, in gaps of up to 5 frames. Throws and bounces are frequent, and
+    what was left out than a cubic or a quadratic, in gaps of up to 6 frames. Throws and bounces are frequent, and
     curves amplify noise.
 
     Args:
