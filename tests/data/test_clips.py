@@ -312,6 +312,18 @@ def test_names_or_numbers_of_objects() -> None:
         assert (spec.objects, spec.players) == ((1,), (0,))
 
 
+def test_the_data_yaml_that_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads TrackNetV2 as it is unpacked."""
+    for part in ("Professional", "Amateur", "Test"):
+        write_video(tmp_path / f"TrackNetV2/{part}/match1/video/1_01_00.avi", 3)
+        write_csv(tmp_path / f"TrackNetV2/{part}/match1/csv/1_01_00_ball.csv", range(3))
+    monkeypatch.chdir(tmp_path)
+    data = load_clip_data("tracknet-multitask")
+    clips, _ = read_clips(data["clips"]["train"], data["clip_spec"])
+    assert [clip.name for clip in clips] == [f"{p}/match1/video/1_01_00.avi" for p in ("Professional", "Amateur")]
+    assert (data["names"], data["objects"], len(data["clips"]["val"])) == ({0: "shuttlecock"}, [0], 1)
+
+
 @pytest.mark.realdata
 def test_the_real_tennis_clip(realdata: Path) -> None:
     """Every line of the file is there, where it says, and the ball is where the picture is brighter than around it."""

@@ -305,8 +305,10 @@ ALL = {"scale": 0.4, "translate": 0.1, "degrees": 10, "shear": 3, "fliplr": 0.5,
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     "augment",
-    [{"fliplr": 1.0}, {"flipud": 1.0}, {"scale": 0.5}, {"translate": 0.2}, {"degrees": 20}, {"reverse": 1.0}]
-    + [{**ALL, "reverse": 0.5, "hsv_h": 0.1, "hsv_s": 0.5, "noise": 3}],
+    [
+        *({"fliplr": 1.0}, {"flipud": 1.0}, {"scale": 0.5}, {"translate": 0.2}, {"degrees": 20}, {"reverse": 1.0}),
+        {**ALL, "reverse": 0.5, "hsv_h": 0.1, "hsv_s": 0.5, "noise": 3},
+    ],
 )
 def test_labels_stay_on_the_ball_in_every_frame(augment: dict[str, float], channels: int) -> None:
     data = dataset(augment=WindowAugment(**{"noise": 0, **augment}), channels=channels)

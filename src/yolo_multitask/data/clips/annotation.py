@@ -50,6 +50,27 @@ def read_annotation(path: str | Path, spec: ClipSpec, size: tuple[int, int]) -> 
     return found
 
 
+def keypoint_count(path: str | Path) -> int | None:
+    """Return how many keypoints the players in an ``annotation.json`` have: 0 for none, None without players.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: It is not a JSON list (``file:line: reason``).
+    """
+    count = None
+    for _, entry in _entries(str(path)):
+        players = entry.get("Players") if isinstance(entry, Mapping) else None
+        if isinstance(players, list):
+            count = count or 0
+            for player in players:
+                points = player.get("Keypoints") if isinstance(player, Mapping) else None
+                if isinstance(points, list) and points:
+                    return len(points)
+    return count
+
+
 def _entries(name: str) -> Iterator[tuple[int, Any]]:
     """Yield the entries of a JSON list with the line on which each begins."""
     try:
