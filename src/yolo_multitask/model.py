@@ -270,11 +270,13 @@ class MultiTaskYOLO(YOLO):
         if self.task != host.TASK:
             return str(super().export(**host_cfg(kwargs)))
         from yolo_multitask.export.exporter import MultiTaskExporter
+        from yolo_multitask.export.temporal import TemporalExporter
 
         host.require_network(self)
+        exporter = TemporalExporter if self.is_temporal else MultiTaskExporter
         own = {"imgsz": self.model.args["imgsz"], "batch": 1, "data": None, "device": None, "verbose": False}
         overrides = {**self.overrides, **own, **kwargs, "mode": "export"}  # as the host
-        return MultiTaskExporter(overrides=overrides, _callbacks=self.callbacks)(model=self.model)
+        return exporter(overrides=overrides, _callbacks=self.callbacks)(model=self.model)
 
     def benchmark(self, data: Any = None, format: Any = "", verbose: Any = False, **kwargs: Any) -> Any:
         """Measure a multitask model, beside the models that it replaces; a stock model through the host.
@@ -295,6 +297,11 @@ class MultiTaskYOLO(YOLO):
         """
         from yolo_multitask.benchmark.settings import OWN_KEYS
 
+        if self.is_temporal:
+            raise ValueError(
+                "'benchmark' measures models of single images, and this one sees windows of frames; "
+                "scripts/benchmarks/temporal.py measures such a one."
+            )
         if self.task == host.TASK:
             from yolo_multitask.benchmark.run import benchmark
 

@@ -153,19 +153,16 @@ def elements(
     """
     like = torch.zeros(1) if like is None else like
     options: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
+    strides_L = strides.to(**options) if isinstance(strides, torch.Tensor) else torch.tensor(strides, **options)
+    group_G11 = torch.arange(num_groups, device=like.device, dtype=torch.int64)[:, None, None]
     centres, sizes, groups = [], [], []
-    for (height, width), stride in zip(shapes, strides, strict=True):
+    for level, (height, width) in enumerate(shapes):
         y, x = torch.arange(height, **options) + 0.5, torch.arange(width, **options) + 0.5
-        pixels = torch.as_tensor(stride, **options)
-        grid = torch.stack((x[None, :].expand(height, width), y[:, None].expand(height, width)), 2) * pixels
-        centres.append(grid.flatten(0, 1).repeat(num_groups, 1))
-        group = (
-            torch.arange(num_groups, device=like.device, dtype=torch.int64)[:, None, None]
-            .expand(num_groups, height, width)
-            .flatten()
-        )
+        grid = torch.stack((x[None, :].expand(height, width), y[:, None].expand(height, width)), 2)
+        centres.append((grid * strides_L[level]).flatten(0, 1).repeat(num_groups, 1))
+        group = group_G11.expand(num_groups, height, width).flatten()
         groups.append(group)
-        sizes.append(torch.ones_like(group, dtype=like.dtype) * pixels)
+        sizes.append(torch.ones_like(group, dtype=like.dtype) * strides_L[level])
     return torch.cat(centres), torch.cat(sizes), torch.cat(groups)
 
 
