@@ -6,7 +6,7 @@ import doctest
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.balls import EMPTY, SIZE, frames_of, line, point, rows
@@ -46,8 +46,10 @@ def whole(frames: Frames, config: TrajectoryConfig) -> dict[int, list[list[float
             if number in shown:
                 x, y, _, _, conf, cls = shown[number]
                 out[number].append([x, y, conf, cls, track, 0])
-            elif not short and min(seen) < number < max(seen):
+            elif number not in seen and min(seen) < number < max(seen):
                 a, b = max(t for t in seen if t < number), min(t for t in seen if t > number)
+                if a not in shown or b not in shown:
+                    continue
                 share = (number - a) / (b - a)
                 xy = seen[a][:2] * (1 - share) + seen[b][:2] * share
                 out[number].append([*xy, min(seen[a][4], seen[b][4]), seen[a][5], track, 1])
@@ -81,6 +83,7 @@ def test_examples() -> None:
     min_length=st.integers(1, 4),
     more=st.integers(0, 3),
 )
+@example(seed=21, max_gap=2, min_length=4, more=0)  # a gap in a trajectory that is short, but sure at both of its ends
 def test_a_stream_is_what_the_whole_sequence_gives(seed: int, max_gap: int, min_length: int, more: int) -> None:
     frames, config = random_frames(seed), TrajectoryConfig(max_gap=max_gap, min_length=min_length)
     enough = max(max_gap, 2 * (min_length - 1)) + more

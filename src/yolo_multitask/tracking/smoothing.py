@@ -37,7 +37,7 @@ class TrajectorySmoother:
 
     - gaps of at most L frames (and `max_gap`) are filled; of a longer one nothing is, and its id goes on after it;
     - a trajectory whose points are fewer than `min_length` (at most L + 1) when its frame is finished is left out
-      there, but for points of at least `sure` confidence.
+      there, but for points of at least `sure` confidence, and gaps between two such.
 
     So with L = 0 each frame comes at once, as it was seen. From L = max(`max_gap`, 2 x (`min_length` - 1)) on, nothing
     changes any more.
