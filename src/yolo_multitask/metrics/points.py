@@ -39,8 +39,8 @@ def match_points(
         The predicted and the labelled point of each match, int (M,), and their distance, float (M,).
 
     >>> pred, label = np.array([[0.0, 0], [3, 0]]), np.array([[2.0, 0], [-2, 0]])
-    >>> match_points(pred, label, 4.0)
-    (array([0, 1]), array([1, 0]), array([2., 1.]))
+    >>> [part.tolist() for part in match_points(pred, label, 4.0)]
+    [[0, 1], [1, 0], [2.0, 1.0]]
     """
     distance_PL = np.linalg.norm(pred_P2[:, None] - label_L2[None], axis=2)
     pred, label = np.nonzero(distance_PL <= threshold)
