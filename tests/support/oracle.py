@@ -105,11 +105,16 @@ def find_blocks(image: torch.Tensor) -> list[tuple[int, int, int, int]]:
 
 
 def next_place(window: torch.Tensor, group: int, place: Place) -> Place:
-    """Return where the dot at a place is in the next frame: that nearest to it, or where it is."""
-    if group + 1 >= len(window):
-        return place
-    dots = find_dots(window[group + 1])
-    return min(dots, key=lambda d: np.hypot(d[0] - place[0], d[1] - place[1])) if dots else place
+    """Return where the dot at a place is in the next frame: the nearest one there, else as far on as it came."""
+    after, before = (nearest(window[g], place) if 0 <= g < len(window) else None for g in (group + 1, group - 1))
+    if after is not None:
+        return after
+    return place if before is None else (2 * place[0] - before[0], 2 * place[1] - before[1])
+
+
+def nearest(image: torch.Tensor, place: Place) -> Place | None:
+    """Return the dot of a frame that is nearest to a place."""
+    return min(find_dots(image), key=lambda d: float(np.hypot(d[0] - place[0], d[1] - place[1])), default=None)
 
 
 def oracle(

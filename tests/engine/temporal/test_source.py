@@ -122,6 +122,13 @@ def test_a_batch_of_frames_does_not_change_what_a_frame_is(tmp_path: Path) -> No
     assert found == [(i, i) for i in range(7)]
 
 
+def test_images_come_by_their_numbers(tmp_path: Path) -> None:
+    for i in range(12):
+        cv2.imwrite(str(tmp_path / f"img{i}.png"), np.full((8, 8, 3), 10 * i, np.uint8))
+    source = ReadAhead(open_source(str(tmp_path), **READING), 0)
+    assert [brightness(images[0]) for _, images, _ in source] == list(range(12))
+
+
 def test_another_size_starts_another_clip() -> None:
     images = [np.zeros((h, 8, 3), np.uint8) for h in (8, 8, 10, 10, 8)]
     source = ReadAhead(open_source(images, **READING), 3)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-OLD, NEW = np.array([60, 60, 160]), np.array([60, 230, 255])  # RGB of the oldest and of the newest frame's objects
+OLD, NEW = np.array([200, 40, 40]), np.array([255, 230, 60])  # RGB of the oldest and of the newest frame's objects
 HIDDEN = 3
 
 

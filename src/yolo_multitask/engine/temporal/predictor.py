@@ -27,6 +27,7 @@ from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.engine.results import Results
 from yolo_multitask.engine.temporal.clip import ClipState, FrameEstimates, Window
 from yolo_multitask.engine.temporal.layout import TemporalLayout, lazy_head, read_outputs
+from yolo_multitask.engine.temporal.objects import Objects
 from yolo_multitask.engine.temporal.source import Frame, ReadAhead, open_source
 from yolo_multitask.engine.temporal.track import TemporalTracking
 from yolo_multitask.tasks import TASK
@@ -46,42 +47,6 @@ class _Due:
     pixels: torch.Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class Objects:
-    """The objects of a frame, index-aligned.
-
-    Attributes:
-        xy: Positions in pixels of the frame (M, 2).
-        conf: Confidences (M,).
-        cls: Classes among those that are followed (M,).
-        ids: Identities (M,), None where they are not tracked.
-        interpolated: Whether a position was not seen, but lies between two that were (M,).
-    """
-
-    xy: NDArray[np.float64]
-    conf: NDArray[np.float64]
-    cls: NDArray[np.int64]
-    ids: NDArray[np.int64] | None
-    interpolated: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, rows: Any, tracked: bool) -> Objects:
-        """Return the objects of rows (M, 6): x y conf cls id interpolated if tracked, else those of `combine`."""
-        rows = np.asarray(rows, np.float64).reshape(-1, 6)
-        conf, kind = (2, 3) if tracked else (4, 5)
-        return cls(
-            xy=rows[:, :2],
-            conf=rows[:, conf],
-            cls=rows[:, kind].astype(np.int64),
-            ids=rows[:, 4].astype(np.int64) if tracked else None,
-            interpolated=rows[:, 5] > 0 if tracked else np.zeros(len(rows), bool),
-        )
-
-    def __getitem__(self, chosen: Any) -> Objects:
-        """Return some of the objects."""
-        return Objects(**{name: None if value is None else value[chosen] for name, value in vars(self).items()})
-
-
 class TemporalPredictor(MultiTaskPredictor):
     """Predictor of `TemporalModel` and of files exported from one.
 
@@ -97,6 +62,7 @@ class TemporalPredictor(MultiTaskPredictor):
 
     tracking_class = TemporalTracking
     temporal: TemporalLayout
+    dataset: Any
 
     def __init__(
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None

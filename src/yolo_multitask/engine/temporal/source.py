@@ -7,9 +7,11 @@ batch where each is of a stream of its own; everything else passes through slot 
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,8 @@ class _Batch:
 def open_source(source: Any, *, batch: int, vid_stride: int, stream_buffer: bool) -> Any:
     """Return the host's loader of any source that the host reads, and of lists of videos, folders or streams.
 
+    The images of a folder come by the numbers in their names, where the host sorts the names as text.
+
     Args:
         source: The source. A tensor (B, 3, h, w) in 0..1 RGB is taken as B frames.
         batch: Images that are read together; not for streams.
@@ -74,7 +78,16 @@ def open_source(source: Any, *, batch: int, vid_stride: int, stream_buffer: bool
     elif isinstance(source, np.ndarray) and source.ndim == 4:
         source = list(source)
     opened = open_list(source, batch=batch, vid_stride=vid_stride, stream_buffer=stream_buffer, channels=COLOUR)
-    return load_inference_source(opened, batch=batch, vid_stride=vid_stride, buffer=stream_buffer, channels=COLOUR)
+    loader = load_inference_source(opened, batch=batch, vid_stride=vid_stride, buffer=stream_buffer, channels=COLOUR)
+    if isinstance(loader, LoadImagesAndVideos):
+        loader.files[: loader.ni] = sorted(loader.files[: loader.ni], key=_in_time)
+    return loader
+
+
+def _in_time(file: str) -> tuple[str, list[tuple[int, str]]]:
+    """Return a key that sorts the images of a folder by the numbers in their names: 9.jpg before 10.jpg."""
+    parts = re.split(r"(\d+)", Path(file).name)
+    return str(Path(file).parent), [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]
 
 
 def _tensor_frames(images: torch.Tensor) -> list[NDArray[np.uint8]]:
