@@ -119,9 +119,8 @@ def test_dynamic_onnx_gives_the_values_of_the_network(model: MultiTaskYOLO) -> N
             np.testing.assert_allclose(found[1], expected["pose"].numpy(), rtol=1e-4, atol=2e-3)
 
 
-def check_file(model: MultiTaskYOLO, batch: int, size: tuple[int, int], **given: Any) -> None:
-    """Export and compare what the file gives, through the host's backend, with the network."""
-    x = windows(batch, size)
+def check_file(model: MultiTaskYOLO, x: torch.Tensor, **given: Any) -> None:
+    """Export and compare what the file gives for `x`, through the host's backend, with the network."""
     expected = eager(model, x)
     file = model.export(**given)
     loaded = MultiTaskYOLO(file)
@@ -140,25 +139,29 @@ def check_file(model: MultiTaskYOLO, batch: int, size: tuple[int, int], **given:
 @pytest.mark.parametrize(("batch", "size"), [(1, (64, 96)), (2, (64, 64))])
 def test_static_files(model: MultiTaskYOLO, format: str, batch: int, size: tuple[int, int]) -> None:
     plain = {"simplify": False} if format == "onnx" else {}
-    check_file(model, batch, size, format=format, imgsz=list(size), batch=batch, **plain)
+    check_file(model, windows(batch, size), format=format, imgsz=list(size), batch=batch, **plain)
 
 
 def test_dynamic_torchscript(model: MultiTaskYOLO) -> None:
-    check_file(model, 2, (96, 64), format="torchscript", imgsz=64, dynamic=True)
+    check_file(model, windows(2, (96, 64)), format="torchscript", imgsz=64, dynamic=True)
 
 
 @pytest.mark.formats
 @pytest.mark.parametrize(
     ("format", "library", "dynamic", "batch"),
-    [("openvino", "openvino", True, 2), ("openvino", "openvino", False, 2), ("mnn", "MNN", False, 2)]
-    + [("ncnn", "ncnn", False, 1)],
+    [
+        ("openvino", "openvino", True, 2),
+        ("openvino", "openvino", False, 2),
+        ("mnn", "MNN", False, 2),
+        ("ncnn", "ncnn", False, 1),
+    ],
 )
 def test_other_formats(model: MultiTaskYOLO, format: str, library: str, dynamic: bool, batch: int) -> None:
     pytest.importorskip(library)
     if dynamic:
-        check_file(model, batch, (96, 64), format=format, imgsz=64, dynamic=True)
+        check_file(model, windows(batch, (96, 64)), format=format, imgsz=64, dynamic=True)
     else:
-        check_file(model, batch, (64, 96), format=format, imgsz=[64, 96], batch=batch)
+        check_file(model, windows(batch, (64, 96)), format=format, imgsz=[64, 96], batch=batch)
 
 
 @pytest.mark.parametrize(("lacks", "output"), [("track", [1, ROWS, ANCHORS]), ("pose", [1, ELEMENTS, 4 + 2])])
