@@ -40,6 +40,7 @@ class TemporalTracking(Tracking):
             )
         self._numbers: dict[int, _Numbers] = {}
         self._tables: dict[int, PointFile] = {}
+        self._at: dict[int, tuple[str, int]] = {}  # source and clip of the last frame, by slot
 
     def update(self, predictor: Any, persist: bool, save_mot: bool) -> list[Any]:
         """Return the tracked results of a batch."""
@@ -48,16 +49,17 @@ class TemporalTracking(Tracking):
         tracked = []
         for i, (frame, result) in enumerate(zip(dataset.current, predictor.results, strict=True)):
             source = self.sources[frame.slot]
-            key = f"{source_key(result.path, dataset.mode)}#{frame.clip}"
-            if key != source.key:
-                source.enter(key, frame_rate(dataset, i, result.path) / stride, persist)
+            key = source_key(result.path, dataset.mode), frame.clip
+            if key != self._at.get(frame.slot):
+                self._at[frame.slot] = key
+                source.enter(key[0], frame_rate(dataset, i, result.path) / stride, persist)
                 self._close_table(frame.slot)
                 if frame.slot not in self._numbers or not persist:
                     self._numbers[frame.slot] = _Numbers()
             source.frame = frame.index  # `source.update` counts on
             numbers = self._numbers[frame.slot]
             objects, players = self._track(source, result, predictor.objects[i], predictor.found_players[i])
-            objects_ids = numbers.of(f"{key} object", predictor.objects[i].ids)
+            objects_ids = numbers.of(f"object {key}", predictor.objects[i].ids)
             players.update(boxes=_with_ids(players.boxes.data, numbers.of("player", _ids(players))))
             length = ceil(TRAIL_SECONDS * frame_rate(dataset, i, result.path) / stride)
             trails = numbers.follow(frame.index, objects_ids, objects.points.data, length)
