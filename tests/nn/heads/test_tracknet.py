@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from support.models import randomise
 
 from yolo_multitask.nn.features import FEATURE_SETS
 from yolo_multitask.nn.heads import TrackNet
@@ -93,6 +94,26 @@ def test_column_names() -> None:
         "offsets_next": ("x", "y", "next_x", "next_y"),
         "box": ("x", "y", "w", "h"),
     }
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+def test_positions_of_likely_elements_alone_are_those_of_the_whole(share: float) -> None:
+    head = build(nc=2).eval()
+    randomise(head)
+    with torch.no_grad():
+        whole, _ = head(maps())
+        best = whole[..., -2:].amax(2)
+        head.above = float(best.flatten().sort(descending=True).values[int(share * (best.numel() - 1))]) + 1e-9
+        if share == 0.0:
+            head.above = 2.0
+        found, raw = head(maps())
+    assert raw == {}
+    likely = (whole[..., -2:] >= head.above).any(2)
+    assert likely.float().mean() == pytest.approx(share, abs=0.02)
+    torch.testing.assert_close(found[likely], whole[likely], rtol=1e-4, atol=1e-4)
+    assert found[~likely][:, :4].isnan().all()
+    torch.testing.assert_close(found[..., -2:], whole[..., -2:])
+    assert set(head.train()(maps())) == {"feats", "positions", "scores"}
 
 
 @pytest.mark.parametrize(

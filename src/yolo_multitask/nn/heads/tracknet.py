@@ -21,6 +21,7 @@ from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.head import Detect
 
 from yolo_multitask.nn.features import FeatureSet, feature_set
+from yolo_multitask.nn.sites import Sites
 
 PRIOR = 0.01  # score of every class before training (RetinaNet, https://arxiv.org/abs/1708.02002)
 
@@ -37,7 +38,11 @@ class TrackNet(Detect):
         no: Channels of a map, G * (F * reg_max + nc).
         nl: Number of levels.
         stride: Pixels per cell of each level.
+        above: Score from which on positions are computed at inference, where a few elements are of interest; None
+            computes all. Does not apply to exports.
     """
+
+    above: float | None = None
 
     def __init__(
         self,
@@ -88,8 +93,11 @@ class TrackNet(Detect):
         Returns:
             In training the raw outputs by name: `feats`, the maps (B, no, H, W); `positions` (B, N, F, R) and `scores`
             (B, N, nc), both logits. At inference `(values, raw)` with `values` (B, N, V + nc): the columns of the
-            feature set in input pixels, then class probabilities. In export mode `values` alone.
+            feature set in input pixels, then class probabilities. In export mode `values` alone. With `above`, the
+            columns are NaN where no score reaches it, and `raw` is empty.
         """
+        if self.above is not None and not self.training and not self.export:
+            return self._values_above(x, self.above), {}
         positions = [conv(f) for conv, f in zip(self.cv2, x, strict=True)]
         scores = [conv(f) for conv, f in zip(self.cv3, x, strict=True)]
         if self.export and not self.training:
@@ -99,33 +107,51 @@ class TrackNet(Detect):
 
     def _raw(self, positions: list[torch.Tensor], scores: list[torch.Tensor]) -> dict[str, Any]:
         """Return the maps and what they say element by element."""
-        groups, features, bins = self.num_groups, self.feat_no, self.reg_max
         return {
             "feats": [torch.cat(pair, 1) for pair in zip(positions, scores, strict=True)],
-            "positions": torch.cat(
-                [
-                    p.unflatten(1, (groups, features, bins)).flatten(4).permute(0, 1, 4, 2, 3).flatten(1, 2)
-                    for p in positions
-                ],
-                1,
-            ),
-            "scores": torch.cat([self._rows(s, self.nc) for s in scores], 1),
+            "positions": torch.cat([self._rows(p) for p in positions], 1).unflatten(2, (self.feat_no, self.reg_max)),
+            "scores": torch.cat([self._rows(s) for s in scores], 1),
         }
 
     def _values(self, positions: list[torch.Tensor], scores: list[torch.Tensor]) -> torch.Tensor:
         """Return the decoded elements of maps, (B, N, V + nc)."""
         centres_N2, stride_N, _ = elements([p.shape[2:] for p in positions], self.stride, self.num_groups, positions[0])
-        bins = torch.arange(self.reg_max, device=centres_N2.device, dtype=positions[0].dtype)
-        shape = (self.num_groups * self.feat_no, self.reg_max)
-        expected = [(p.unflatten(1, shape).softmax(2) * bins[:, None, None]).sum(2) for p in positions]
-        values_BNF = torch.cat([self._rows(e, self.feat_no) for e in expected], 1)
-        columns = self.features.decode(values_BNF.unbind(2), centres_N2, stride_N)
-        probabilities = torch.cat([self._rows(s, self.nc) for s in scores], 1).sigmoid()
+        bins_R1 = torch.arange(self.reg_max, device=centres_N2.device, dtype=positions[0].dtype)[:, None]
+        shape = (self.num_groups * self.feat_no, self.reg_max, -1)
+        expected = [(p.reshape(p.shape[0], *shape).softmax(2) * bins_R1).sum(2) for p in positions]
+        values_BNF = torch.cat([self._rows(e) for e in expected], 1)
+        values = [values_BNF[..., i] for i in range(self.feat_no)]
+        columns = self.features.decode(values, centres_N2, stride_N)
+        probabilities = torch.cat([self._rows(s) for s in scores], 1).sigmoid()
         return torch.cat((torch.stack(columns, 2), probabilities), 2)
 
-    def _rows(self, maps: torch.Tensor, columns: int) -> torch.Tensor:
-        """Return maps of (B, G * columns, H, W) as (B, G * H * W, columns)."""
-        return maps.flatten(2).unflatten(1, (self.num_groups, columns)).transpose(2, 3).flatten(1, 2)
+    def _values_above(self, x: list[torch.Tensor], above: float) -> torch.Tensor:
+        """Return the decoded elements (B, N, V + nc), positions only where a score is `above` or higher."""
+        scores_BNC = torch.cat([self._rows(conv(f)) for conv, f in zip(self.cv3, x, strict=True)], 1).sigmoid()
+        centres_N2, stride_N, group_N = elements([f.shape[2:] for f in x], self.stride, self.num_groups, scores_BNC)
+        image_M, element_M = (scores_BNC >= above).any(2).nonzero(as_tuple=True)
+        out = scores_BNC.new_full((*scores_BNC.shape[:2], len(self.columns)), float("nan"))
+        if len(element_M):
+            cells, start = [], 0
+            for f in x:  # which anchor, in the order level, cell, an element stands at
+                count = f.shape[2] * f.shape[3]
+                cells.append(torch.arange(start, start + count, device=f.device).repeat(self.num_groups))
+                start += count
+            found = Sites(x, self.stride, image_M, torch.cat(cells)[element_M]).run(self.cv2)[0].T
+            own_MFR = found.view(-1, self.num_groups, self.feat_no, self.reg_max)[
+                torch.arange(len(element_M), device=found.device), group_N[element_M]
+            ]
+            bins_R = torch.arange(self.reg_max, device=found.device, dtype=found.dtype)
+            values_MF = (own_MFR.softmax(2) * bins_R).sum(2)
+            columns = self.features.decode(values_MF.unbind(1), centres_N2[element_M], stride_N[element_M])
+            out[image_M, element_M] = torch.stack(columns, 1)
+        return torch.cat((out, scores_BNC), 2)
+
+    def _rows(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return maps of (B, G * columns, H, W), or with their cells flattened, as (B, G * H * W, columns)."""
+        columns = maps.shape[1] // self.num_groups
+        grouped = maps.reshape(maps.shape[0], self.num_groups, columns, -1)
+        return grouped.transpose(2, 3).reshape(maps.shape[0], -1, columns)
 
     def bias_init(self) -> None:
         """Let every class begin with the score `PRIOR`, and every signed distance with zero."""
