@@ -109,6 +109,16 @@ def test_a_clip_shorter_than_the_window(model: Any, tmp_path: Path, count: int) 
     assert all(len(r.boxes) == 2 for r in results)
 
 
+def test_images_that_are_missing_have_no_result(model: Any, clip: Path) -> None:
+    """Prediction takes the images that are there as they come."""
+    (clip / "000004.png").unlink()
+    (clip / "000007.png").write_bytes(b"no picture")
+    results = model.predict(clip, **BASE)
+    left = [t for t in range(N) if t not in (4, 7)]
+    assert [int(Path(r.path).stem) for r in results] == left
+    assert_dots(results, [fly(N)[t] for t in left])
+
+
 def test_a_single_array_is_a_clip_of_one_frame(model: Any) -> None:
     (result,) = model.predict(frame([(30, 20)], [(50, 25)]), **BASE)
     assert_dots([result], [(30, 20)])

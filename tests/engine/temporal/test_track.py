@@ -105,6 +105,16 @@ def test_ids_begin_anew_with_each_clip(model: Any, tmp_path: Path) -> None:
     assert {i for r in results for i in player_ids(r)} == {2}
 
 
+@pytest.mark.parametrize("head", ["TrackNet", "Pose"])
+def test_models_with_one_head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, head: str) -> None:
+    folder = write_images(tmp_path / "clip", shown(fly(N)))
+    settings = {**BASE, "save_txt": True, "project": str(tmp_path), "name": "out"}
+    results = oracle(monkeypatch, tmp_path, heads=(head,)).track(folder, **settings)
+    assert results[-1].boxes.id.tolist() == [1]
+    made = {p.name for p in (tmp_path / "out").iterdir()}
+    assert made == {{"TrackNet": "clip_points.csv", "Pose": "clip.txt"}[head]}
+
+
 def test_frames_one_by_one(model: Any) -> None:
     dots, ids = fly(N), []
     for t, image in enumerate(shown(dots)):
@@ -116,6 +126,12 @@ def test_frames_one_by_one(model: Any) -> None:
     assert len(model.windows_seen) == N
     (result,) = model.track(shown(dots)[0], persist=False, **BASE)
     assert objects(result)[0][0] == 1
+
+
+@pytest.mark.parametrize("settings", [{"window_stride": 2}, {"delay": 1}], ids=str)
+def test_frames_one_by_one_do_not_wait(model: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"persist=True passes frames one by one.*Leave them out"):
+        model.track(frame([(30, 20)]), persist=True, **settings, **BASE)
 
 
 def test_the_trail_is_the_way_so_far(model: Any, tmp_path: Path) -> None:

@@ -123,6 +123,19 @@ class TemporalLayout:
         """Names of the classes that are followed."""
         return {i: self.names[c] for i, c in enumerate(self.objects)}
 
+    def window_stride(self, given: int | None) -> int:
+        """Return the frames from one window to the next, 1 by default.
+
+        Raises:
+            ValueError: If frames would be in no window.
+        """
+        if given is not None and given > self.num_groups:
+            raise ValueError(
+                f"window_stride={given}: a window has {self.num_groups} frames, so that every window_stride above that "
+                f"leaves frames out. Use {self.num_groups} or less."
+            )
+        return given or 1
+
     def groups(self, shape: Sequence[int]) -> NDArray[np.int64]:
         """Return the group (N,) of each element for network input of height and width `shape`."""
         return _groups(tuple(shape), self.strides, self.num_groups)

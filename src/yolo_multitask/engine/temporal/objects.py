@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from yolo_multitask.engine.temporal.layout import TemporalLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +53,18 @@ class Objects:
             ids=None if self.ids is None else self.ids[chosen],
             interpolated=self.interpolated[chosen],
         )
+
+
+def object_boxes(objects: Objects, layout: TemporalLayout, size: Sequence[int]) -> torch.Tensor:
+    """Return the boxes that stand for objects, rows x1 y1 x2 y2 confidence class (M, 6), cut off at the frame.
+
+    Args:
+        objects: The objects of a frame.
+        layout: Says how large the boxes are, and which classes of the data the objects have.
+        size: Height and width of the frame.
+    """
+    height, width = size
+    half = layout.object_size * max(size) / 2
+    corners = np.concatenate((objects.xy - half, objects.xy + half), 1).clip(0, [width, height, width, height])
+    cls = np.take(layout.objects or (0,), objects.cls)
+    return torch.as_tensor(np.column_stack((corners, objects.conf, cls)), dtype=torch.float32)

@@ -6,7 +6,7 @@ the network input, H W the original frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,7 +27,7 @@ from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.engine.results import Results
 from yolo_multitask.engine.temporal.clip import ClipState, FrameEstimates, Window
 from yolo_multitask.engine.temporal.layout import TemporalLayout, lazy_head, read_outputs
-from yolo_multitask.engine.temporal.objects import Objects
+from yolo_multitask.engine.temporal.objects import Objects, object_boxes
 from yolo_multitask.engine.temporal.source import Frame, ReadAhead, open_source
 from yolo_multitask.engine.temporal.track import TemporalTracking
 from yolo_multitask.tasks import TASK
@@ -97,7 +97,7 @@ class TemporalPredictor(MultiTaskPredictor):
         self.layout = self.temporal.rows
         self.tasks = select_tasks(args.switches or {}, self.temporal.tasks, f"model '{args.model}'")
         self.trajectories = TrajectoryConfig() if args.max_gap is None else TrajectoryConfig(max_gap=args.max_gap)
-        self._window_stride = window_stride(args.window_stride, self.temporal.num_groups)
+        self._window_stride = self.temporal.window_stride(args.window_stride)
         live = bool(self.source_type.stream or self.source_type.screenshot)
         self.dataset = ReadAhead(self.dataset, self._delay(live))
         self._clips, self._due = {}, []
@@ -121,10 +121,19 @@ class TemporalPredictor(MultiTaskPredictor):
         return int(given)
 
     def keep_clips(self) -> None:
-        """Go on with the clip of the last run, for frames that are passed one by one; nothing is read ahead."""
+        """Go on with the clip of the last run, for frames that are passed one by one; nothing is read ahead.
+
+        Raises:
+            ValueError: If an argument says that frames are to wait for others.
+        """
         if not self.source_type.from_img:
             return
-        self.dataset.delay, self.dataset.endless = self._window_stride - 1, True
+        if self._window_stride > 1 or self.args.delay:
+            raise ValueError(
+                f"persist=True passes frames one by one, each of which is due at once, but window_stride="
+                f"{self._window_stride} and delay={self.args.delay} let frames wait. Leave them out."
+            )
+        self.dataset.delay, self.dataset.endless = 0, True
         if self._before is not None and self._before.endless:
             self.dataset.resume(self._before)
             self._clips = self._kept
@@ -288,7 +297,7 @@ class TemporalPredictor(MultiTaskPredictor):
             shape: Height and width of the network input.
         """
         layout, m = self.temporal, len(objects.xy)
-        boxes = torch.cat((self._object_boxes(objects, image.shape[:2]).to(players), players[:, :6]))
+        boxes = torch.cat((object_boxes(objects, layout, image.shape[:2]).to(players), players[:, :6]))
         boxes[m:, :4] = ops.scale_boxes(shape, boxes[m:, :4], image.shape)
         boxes[m:, 5] = torch.as_tensor(layout.players or (0,), device=boxes.device)[players[:, 5].long()].to(boxes)
         keypoints = points = None
@@ -301,14 +310,6 @@ class TemporalPredictor(MultiTaskPredictor):
             points = torch.full((len(boxes), 3), float("nan"), device=boxes.device)
             points[:m] = torch.as_tensor(seen, dtype=torch.float32, device=boxes.device)
         return Results(image, path=path, names=layout.names, boxes=boxes, keypoints=keypoints, points=points)
-
-    def _object_boxes(self, objects: Objects, size: Sequence[int]) -> torch.Tensor:
-        """Return the rows (M, 6) of the boxes that stand for objects in a frame of height and width `size`."""
-        height, width = size
-        half = self.temporal.object_size * max(size) / 2
-        corners = np.concatenate((objects.xy - half, objects.xy + half), 1).clip(0, [width, height, width, height])
-        cls = np.take(self.temporal.objects or (0,), objects.cls)
-        return torch.as_tensor(np.column_stack((corners, objects.conf, cls)), dtype=torch.float32)
 
     def _smoother(self, size: tuple[int, int]) -> TrajectorySmoother | None:
         if self.args.mode != "track":
@@ -331,17 +332,3 @@ class TemporalPredictor(MultiTaskPredictor):
     def _nms_settings(self) -> dict[str, Any]:
         args = self.args
         return {"conf": args.conf, "iou_thres": args.iou, "agnostic": args.agnostic_nms, "max_det": args.max_det}
-
-
-def window_stride(given: int | None, num_groups: int) -> int:
-    """Return the frames from one window to the next, 1 by default.
-
-    Raises:
-        ValueError: If frames would be in no window.
-    """
-    if given is not None and given > num_groups:
-        raise ValueError(
-            f"window_stride={given}: a window has {num_groups} frames, so that every window_stride above that leaves "
-            f"frames out. Use {num_groups} or less."
-        )
-    return given or 1

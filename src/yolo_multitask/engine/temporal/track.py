@@ -62,7 +62,8 @@ class TemporalTracking(Tracking):
             objects_ids = numbers.of(f"object {key}", predictor.objects[i].ids)
             players.update(boxes=_with_ids(players.boxes.data, numbers.of("player", _ids(players))))
             length = ceil(TRAIL_SECONDS * frame_rate(dataset, i, result.path) / stride)
-            trails = numbers.follow(frame.index, objects_ids, objects.points.data, length)
+            points = torch.zeros(0, 3) if objects.points is None else objects.points.data
+            trails = numbers.follow(frame.index, objects_ids, points, length)
             tracked.append(_join(objects, objects_ids, trails, players))
             if save_mot:
                 self._save(predictor, frame, source, tracked[-1], len(objects), frame.index * stride)

@@ -17,7 +17,8 @@ from yolo_multitask.data.clips.targets import NOMINAL_SIZE
 from yolo_multitask.data.clips.windows import WindowDataset, build_window_dataset
 from yolo_multitask.data.config import data_file
 from yolo_multitask.engine.temporal.draw import labelled_pictures
-from yolo_multitask.engine.temporal.validator import PLOTTED, TemporalValidator, data_tasks
+from yolo_multitask.engine.temporal.plots import PLOTTED
+from yolo_multitask.engine.temporal.validator import TemporalValidator, data_tasks
 from yolo_multitask.engine.trainer import MultiTaskTrainer
 from yolo_multitask.nn.network import load_model_yaml
 from yolo_multitask.nn.temporal import TemporalModel

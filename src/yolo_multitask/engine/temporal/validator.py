@@ -16,7 +16,6 @@ from ultralytics.data import build_dataloader
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.metrics import ConfusionMatrix
-from ultralytics.utils.plotting import plot_images
 
 from yolo_multitask import host
 from yolo_multitask.data.clips.config import load_clip_data
@@ -26,8 +25,8 @@ from yolo_multitask.data.config import host_yaml
 from yolo_multitask.engine import exported
 from yolo_multitask.engine.loss_means import LossMeans
 from yolo_multitask.engine.temporal.clip import FrameEstimates, Window
-from yolo_multitask.engine.temporal.draw import draw_objects, labelled_pictures, newest_frames
 from yolo_multitask.engine.temporal.layout import TemporalLayout, read_outputs
+from yolo_multitask.engine.temporal.plots import ValidationPlots
 from yolo_multitask.engine.track_validation import table_row
 from yolo_multitask.engine.validator import MultiTaskValidator
 from yolo_multitask.metrics import pose
@@ -36,11 +35,10 @@ from yolo_multitask.tasks import SPECS
 
 POINT_CONF = 0.25  # confidence from which an object counts, where the user names none; the players' AP needs all
 WEAK = 0.5  # a window's say counts from this share of it
-PLOTTED = ("batch_idx", "cls", "bboxes", "keypoints")
 UNSUPPORTED = ("save_json", "save_txt", "augment", "visualize", "single_cls")
 
 
-class TemporalValidator(MultiTaskValidator):
+class TemporalValidator(ValidationPlots, MultiTaskValidator):
     """Validator of `TemporalModel` and of files exported from one.
 
     What all windows that hold a frame say of an object in it is combined, as in prediction, and compared with the
@@ -66,9 +64,8 @@ class TemporalValidator(MultiTaskValidator):
         """Build the validator; see `MultiTaskValidator`."""
         given = args if isinstance(args, Mapping) else vars(args) if args is not None else {}
         conf = given.get("conf")
-        self._point_conf = POINT_CONF if conf is None else float(conf)
+        self.point_conf = POINT_CONF if conf is None else float(conf)
         self._windows: list[tuple[str, Window]] = []
-        self._values: torch.Tensor | None = None
         super().__init__(dataloader, save_dir, args, _callbacks)
 
     def _set_tasks(self, tasks: tuple[str, ...]) -> None:
@@ -131,6 +128,7 @@ class TemporalValidator(MultiTaskValidator):
     def build_dataset(self, img_path: Any, mode: str = "val", batch: int | None = None) -> WindowDataset:
         """Return the windows of the split to validate."""
         assert self._loaded is not None
+        stride = self.temporal.window_stride(self.args.window_stride)
         return build_window_dataset(
             self.args,
             self._loaded,
@@ -138,9 +136,9 @@ class TemporalValidator(MultiTaskValidator):
             num_groups=self.temporal.num_groups,
             channels=self.temporal.channels,
             stride=int(self.stride),
-            window_stride=self.args.window_stride or 1,
+            window_stride=stride,
             frame_steps=(1,),
-            padded=(self.args.window_stride or 1) == 1,
+            padded=stride == 1,
         )
 
     def init_metrics(self, model: Any) -> None:
@@ -203,7 +201,7 @@ class TemporalValidator(MultiTaskValidator):
             Per window `bboxes` (T, 4) x1 y1 x2 y2, `conf` (T,), `cls` (T,) and `keypoints` (T, K, D) of the players in
             input pixels; empty without a Pose head.
         """
-        self._values, rows = read_outputs(self._model, preds)
+        self.values, rows = read_outputs(self._model, preds)
         if rows is None or "pose" not in self.tasks:
             return []
         found: list[dict[str, torch.Tensor]] = DetectionValidator.postprocess(self, rows)
@@ -216,8 +214,8 @@ class TemporalValidator(MultiTaskValidator):
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Add a batch to the statistics."""
-        if self._values is not None and "track" in self.tasks:
-            for i, values in enumerate(self._values):
+        if self.values is not None and "track" in self.tasks:
+            for i, values in enumerate(self.values):
                 self._windows.append((batch["clip"][i], self._window(values, batch, i)))
         if preds:
             super().update_metrics(preds, batch)
@@ -229,7 +227,7 @@ class TemporalValidator(MultiTaskValidator):
     def _window(self, values: torch.Tensor, batch: Mapping[str, Any], i: int) -> Window:
         """Return what window i of a batch says of its frames."""
         fit = Fit(tuple(batch["ori_shape"][i]), tuple(batch["img"].shape[2:]))
-        found = self.temporal.find(values, fit, conf=self._point_conf * WEAK, radius=self.temporal.radius(fit))
+        found = self.temporal.find(values, fit, conf=self.point_conf * WEAK, radius=self.temporal.radius(fit))
         frames = torch.where(batch["valid"][i], batch["frame_numbers"][i], -1).tolist()
         return Window(max(frames), frames, found)
 
@@ -257,7 +255,7 @@ class TemporalValidator(MultiTaskValidator):
         for name, window in self._windows:
             if name not in said:
                 fit = Fit(clips[name].size, self.dataloader.dataset.shape)
-                said[name] = FrameEstimates(self._point_conf, self.temporal.radius(fit))
+                said[name] = FrameEstimates(self.point_conf, self.temporal.radius(fit))
             said[name].add(window)
         for name, estimates in said.items():
             for frame, labels in enumerate(clips[name].labels):
@@ -305,39 +303,6 @@ class TemporalValidator(MultiTaskValidator):
             figures = [*[np.nan] * len(values), counts.precision, counts.recall, counts.f1, counts.error]
             row = table_row(self.temporal.names[c], metrics.points.frames, counts.labels, *figures)
             LOGGER.info(f"{row}  (TP {counts.tp}, FP1 {counts.fp1}, FP2 {counts.fp2}, FN {counts.fn})")
-
-    # ---- plots ------------------------------------------------------------------------------------------------------
-
-    def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
-        """Draw the newest frame of each window with its labels."""
-        plot_images(
-            labels={key: batch[key] for key in PLOTTED if key in batch},
-            images=labelled_pictures(batch, self.temporal.channels),
-            paths=batch["im_file"],
-            fname=self.save_dir / f"val_batch{ni}_labels.jpg",
-            names=self.names,
-            on_plot=self.on_plot,
-        )
-
-    def plot_predictions(
-        self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]], ni: int, max_det: int | None = None
-    ) -> None:
-        """Draw the newest frame of each window with what was found in the window."""
-        pictures = newest_frames(batch["img"], self.temporal.channels)
-        for i, picture in enumerate(pictures):
-            if self._values is not None and "track" in self.tasks:
-                draw_objects(picture, self._found(i, picture.shape[:2]))
-        shown = {**batch, "img": torch.from_numpy(pictures).permute(0, 3, 1, 2)}
-        none = torch.zeros(0)
-        found = preds or [{"bboxes": torch.zeros(0, 4), "conf": none, "cls": none} for _ in pictures]
-        DetectionValidator.plot_predictions(self, shown, found, ni, max_det)
-
-    def _found(self, i: int, shape: tuple[int, int]) -> list[tuple[float, float, float, bool]]:
-        """Return what `draw_objects` takes of the objects that window i of the batch shows."""
-        assert self._values is not None
-        fit = Fit(shape, shape)
-        rows = self.temporal.find(self._values[i], fit, conf=self._point_conf, radius=self.temporal.radius(fit))
-        return [(x, y, group / max(self.temporal.num_groups - 1, 1), False) for group, x, y in rows[:, :3]]
 
 
 def data_tasks(data: Mapping[str, Any]) -> tuple[str, ...]:
