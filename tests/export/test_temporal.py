@@ -200,6 +200,7 @@ def test_outputs_are_told_apart_in_any_order(model: MultiTaskYOLO) -> None:
         ({"masks": True}, "masks=True cannot be in a file of a model of windows"),
         ({"quantize": 8}, "quantize=8 needs windows of frames to calibrate with"),
         ({"format": "litert"}, "format=litert cannot carry a model of windows"),
+        ({"format": "paddle"}, "format=paddle cannot carry a model of windows"),
         ({"format": "imx"}, "format=imx cannot carry a multitask network"),
         ({"segment": True}, "'segment=True' was asked for, but model .* has only: detect, pose, track"),
         ({"pose": False, "track": False}, "the switches leave no head to export"),

@@ -22,7 +22,12 @@ from yolo_multitask.tasks import TASK
 LAYOUT = "temporal"  # of the outputs, in the metadata
 HEADS = ("track", "pose")  # in the order of the outputs
 _RESCALED = "the host's reader multiplies columns of its rows by the input's sides, and knows the rows of boxes alone"
-REFUSED: Mapping[str, str] = {"litert": _RESCALED, "saved_model": _RESCALED, "pb": _RESCALED}  # beside those of all
+REFUSED: Mapping[str, str] = {
+    "litert": _RESCALED,
+    "saved_model": _RESCALED,
+    "pb": _RESCALED,
+    "paddle": "its converter mistakes the shape of channels that are taken apart by frame",
+}  # beside those of all
 
 
 class TemporalExportNetwork(TemporalModel):
