@@ -3,11 +3,11 @@ r"""What consecutive frames are worth: the same network on windows of frames and
     python scripts/experiments/court.py --out runs/court
 
 Court clips are rendered (a small blurred ball among spots that look like it in any one picture, players), and two
-networks are trained on them from scratch: one sees `--frames` frames at once, the other, which differs in the first
-convolution and the number of groups alone, one. Both take as many steps with as many network passes each, see every
-frame of every clip as the newest one as often as the other, and have the same schedule. So the first has more labels
-of the ball: those of all frames of a window. `--long-single` gives the single-frame network in a third training as many
-steps more as it takes to see as many labels.
+networks are trained on them, from scratch or both from `--weights`. One sees `--frames` frames at once, the other one;
+they differ in the first convolution and the number of groups alone. Both take as many steps with as many network passes
+each, see every frame of every clip as the newest one as often as the other, and have the same schedule. So the first
+has more labels of the ball: those of all frames of a window. `--long-single` gives the single-frame network in a third
+training as many steps more as it takes to see as many labels.
 
 Both are then run over the validation clips as in prediction, and measured by the same code. Finished trainings are
 kept in the output folder and not repeated; one that was stopped is resumed.
@@ -67,6 +67,7 @@ def parse() -> argparse.Namespace:
     add("--imgsz", type=int, default=320)
     add("--frames", type=int, default=10, help="frames of a window")
     add("--width", type=float, default=0.125, help="width of the network; 0.25 is scale n")
+    add("--weights", type=lambda path: Path(path).absolute(), help="a checkpoint that both start from, of scale n")
     add("--epochs", type=int, default=12)
     add("--batch", type=int, default=8)
     add("--lr", type=float, default=0.002)
@@ -92,6 +93,7 @@ def train(args: argparse.Namespace, data: Path, run_name: str, model_file: Path,
     settings = {**TRAINING, "data": str(data), "imgsz": args.imgsz, "batch": args.batch, "nbs": args.batch}
     settings |= {"epochs": epochs, "lr0": args.lr, "seed": args.seed, "window_stride": 1, "scale": 0.1, "hsv_v": 0.2}
     settings |= {"project": str(args.out), "name": run_name, "exist_ok": True}
+    settings |= {"pretrained": str(args.weights)} if args.weights else {}
     return train_once(model_file, args.out / run_name / "weights" / "last.pt", settings)
 
 
