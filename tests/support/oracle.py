@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from support.temporal import tiny_temporal_yaml
+from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.nn.heads.tracknet import elements
 from yolo_multitask.nn.temporal import TemporalModel
 
@@ -117,6 +119,16 @@ def nearest(image: torch.Tensor, place: Place) -> Place | None:
     return min(find_dots(image), key=lambda d: float(np.hypot(d[0] - place[0], d[1] - place[1])), default=None)
 
 
+def write_model(folder: Path, frames: int = 3, heads: tuple[str, ...] = ("TrackNet", "Pose")) -> Path:
+    """Write the YAML of a tiny model with some of its heads; return the file."""
+    config = tiny_temporal_yaml(frames)
+    config["head"] = [line for line in config["head"] if line[2] in heads or line[2] not in ("TrackNet", "Pose")]
+    config.pop("yaml_file")
+    file = folder / "tiny-multitask.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
 def oracle(
     monkeypatch: pytest.MonkeyPatch,
     folder: Path,
@@ -133,16 +145,7 @@ def oracle(
         confidence: See `see`.
         heads: Which heads it has.
     """
-    import yaml
-
-    from yolo_multitask import MultiTaskYOLO
-
-    config = tiny_temporal_yaml(frames)
-    config["head"] = [line for line in config["head"] if line[2] in heads or line[2] not in ("TrackNet", "Pose")]
-    config.pop("yaml_file")
-    file = folder / "oracle-multitask.yaml"
-    file.write_text(yaml.safe_dump(config))
-    model = MultiTaskYOLO(str(file))
+    model: Any = MultiTaskYOLO(str(write_model(folder, frames, heads)))
     seen: list[int] = []
 
     def predict(self: TemporalModel, x: torch.Tensor, *_: Any, **__: Any) -> dict[str, Any]:

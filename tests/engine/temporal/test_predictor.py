@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.oracle import SIZE, fly, frame, oracle, write_images, write_video
+import torch
+from support.models import randomise
+from support.oracle import SIZE, fly, frame, oracle, write_images, write_model, write_video
 
+from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.engine.temporal import predictor as module
+from yolo_multitask.engine.temporal.clip import ClipState
+from yolo_multitask.engine.temporal.layout import TemporalLayout
 
 BASE: dict[str, Any] = {"imgsz": 96, "verbose": False, "lazy": False, "device": "cpu"}
 N = 11
@@ -169,6 +174,29 @@ def test_models_with_one_head(
     for result in results:
         assert [result.names[int(c)] for c in result.boxes.cls] == expected
         assert (result.points is None, result.keypoints is None) == (heads == ("Pose",), heads == ("TrackNet",))
+
+
+@pytest.mark.parametrize("heads", [("TrackNet", "Pose"), ("TrackNet",), ("Pose",)])
+def test_lazy_or_not_the_network_says_the_same(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, heads: tuple[str, ...]
+) -> None:
+    """What is found in each window by a real network, whose random weights give scores around the threshold."""
+    said: list[Any] = []
+    add = ClipState.add
+    monkeypatch.setattr(ClipState, "add", lambda self, window: said.append(window) or add(self, window))
+    monkeypatch.setattr(TemporalLayout, "radius", lambda *_: 0.0)  # suppression would choose among equal scores
+    model = MultiTaskYOLO(str(write_model(tmp_path, 4, heads)))
+    randomise(model.model)
+    for lazy in (True, False):
+        model.predict(clip, **{**BASE, "conf": 0.9 if "TrackNet" in heads else 0.45, "lazy": lazy})
+    assert len(said) == 2 * N
+    assert any(len(w.found) or (w.players is not None and len(w.players)) for w in said)
+    for one, two in zip(said[:N], said[N:], strict=True):
+        assert one.found.shape == two.found.shape
+        rows = [w.found[np.lexsort(w.found[:, :3].round(1).T)] for w in (one, two)]
+        np.testing.assert_allclose(*rows, atol=1e-3)
+        if two.players is not None:
+            torch.testing.assert_close(one.players, two.players, atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("switch", ["pose", "track"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from support.temporal import tiny_temporal_yaml
+from support.oracle import write_model
 from support.training import assert_finite, change_yaml, rows
 
 from yolo_multitask import MultiTaskYOLO
@@ -33,15 +33,6 @@ OBJECTS = {"pos_loss", "conf_loss"}
 def court(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("court") / "data"
     return write_court(folder, clips=2, val_clips=1, frames=9, size=(96, 64), seed=1)
-
-
-def write_model(folder: Path, frames: int = 3, heads: tuple[str, ...] = ("TrackNet", "Pose")) -> Path:
-    config = tiny_temporal_yaml(frames)
-    config["head"] = [line for line in config["head"] if line[2] in heads or line[2] not in ("TrackNet", "Pose")]
-    config.pop("yaml_file")
-    file = folder / "tiny-multitask.yaml"
-    file.write_text(yaml.safe_dump(config))
-    return file
 
 
 def train(model: Path | str, data: Path, folder: Path, **kwargs: Any) -> MultiTaskYOLO:

@@ -207,10 +207,22 @@ def read_outputs(model: Any, outputs: Any) -> tuple[torch.Tensor | None, Any]:
 
 
 @contextmanager
-def lazy_head(head: Any) -> Iterator[None]:
-    """Let a head stop at its class scores inside the `with`."""
-    head.lazy = True
+def lazy_heads(network: TemporalModel, conf: float) -> Iterator[None]:
+    """Let the heads of a network compute inside the `with` only what is needed.
+
+    The Pose head stops at its class scores, see `read_outputs`. The TrackNet head computes positions where a score
+    reaches `conf`.
+    """
+    pose = None if network.pose_idx is None else network.head
+    track = None if network.detect_idx is None else network.track_head
+    if pose is not None:
+        pose.lazy = True
+    if track is not None:
+        track.above = conf
     try:
         yield
     finally:
-        head.lazy = False
+        if pose is not None:
+            pose.lazy = False
+        if track is not None:
+            track.above = None

@@ -26,7 +26,7 @@ from yolo_multitask.engine.lazy import is_lazy
 from yolo_multitask.engine.predictor import MultiTaskPredictor
 from yolo_multitask.engine.results import Results
 from yolo_multitask.engine.temporal.clip import ClipState, FrameEstimates, Window
-from yolo_multitask.engine.temporal.layout import TemporalLayout, lazy_head, read_outputs
+from yolo_multitask.engine.temporal.layout import TemporalLayout, lazy_heads, read_outputs
 from yolo_multitask.engine.temporal.objects import Objects, object_boxes
 from yolo_multitask.engine.temporal.source import Frame, ReadAhead, open_source
 from yolo_multitask.engine.temporal.track import TemporalTracking
@@ -204,13 +204,13 @@ class TemporalPredictor(MultiTaskPredictor):
             Pose head its rows (B, 4 + extra, A), or lazily a list of B players' rows (T, 6 + extra); None without.
         """
         network = find_network(self.model)
-        lazy = self.model.format == "pt" and "pose" in self.tasks and is_lazy(self.args, self.device)
+        lazy = self.model.format == "pt" and is_lazy(self.args, self.device)
         outputs = []
         for windows in self._batches():
             pixels = windows[0].pixels[None] if len(windows) == 1 else torch.stack([w.pixels for w in windows])
-            with lazy_head(network.head) if lazy else nullcontext():
+            with lazy_heads(network, self.args.conf * WEAK) if lazy else nullcontext():
                 values, rows = read_outputs(self.model, self.model(pixels))
-            if lazy:
+            if lazy and rows is not None and "pose" in self.tasks:
                 classes = self._player_classes()
                 rows = detect_lazily(network.head, *rows, classes=classes, **self._nms_settings()).rows
             outputs.append((values, rows))
@@ -303,7 +303,7 @@ class TemporalPredictor(MultiTaskPredictor):
         keypoints = points = None
         if layout.kpt_shape is not None and "pose" in self.tasks:
             own = players[:, self.layout.kpt].reshape(len(players), *layout.kpt_shape)
-            own = self._hide_absent(ops.scale_coords(shape, own, image.shape), boxes[m:, 5])
+            own = self.hide_absent(ops.scale_coords(shape, own, image.shape), boxes[m:, 5])
             keypoints = torch.cat((own.new_zeros(m, *layout.kpt_shape), own))
         if "track" in self.tasks:
             seen = np.column_stack((objects.xy, objects.interpolated))

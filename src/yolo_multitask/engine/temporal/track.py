@@ -33,7 +33,7 @@ class TemporalTracking(Tracking):
             ValueError: As `Tracking`, and if the tracker takes appearance from the detector: this one has none.
         """
         super().__init__(predictor)
-        if self._factory.appearance:
+        if self.factory.appearance:
             raise ValueError(
                 f"tracker={self.name}: 'with_reid: True' with 'model: auto' takes the appearance from the detector, "
                 "but a model of windows gives none. Name a ReID network under 'model:', or set 'with_reid: False'."
@@ -76,13 +76,13 @@ class TemporalTracking(Tracking):
         if not looked:
             players.update(boxes=_with_ids(players.boxes.data, np.zeros(0, np.int64)))
             return result[:m], players
-        (given,) = self._factory.frame_inputs([players])
+        (given,) = self.factory.frame_inputs([players])
         return result[:m], source.update(players, given)
 
     def _save(self, predictor: Any, frame: Any, source: SourceTracker, result: Any, m: int, number: int) -> None:
         """Write a frame: its objects as CSV, its players as a MOTChallenge file."""
         folder = Path(predictor.save_dir)
-        mot = self._file(source, result.path, folder)
+        mot = self.mot_file(source, result.path, folder)
         if "pose" in predictor.tasks:
             mot.add(number + 1, result[m:])
         if "track" in predictor.tasks:

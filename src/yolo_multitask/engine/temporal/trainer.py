@@ -84,7 +84,7 @@ class TemporalTrainer(MultiTaskTrainer):
         if weights:
             model.load(weights)
         self.args.tasks = list(tasks)
-        self._save_tasks()
+        self.save_tasks()
         data["channels"] = model.num_groups * model.frame_channels
         return model
 

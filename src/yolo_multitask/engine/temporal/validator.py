@@ -90,7 +90,7 @@ class TemporalValidator(ValidationPlots, MultiTaskValidator):
         self._loaded = load_clip_data(self.args.data, split=self.args.split or "val")
         # the host prints the table's header and asks for the data before it has set up the model
         self.temporal = self._read_layout(model or self.args.model)
-        self._set_tasks(self._choose_tasks(self._available(self.temporal.tasks), self._loaded))
+        self._set_tasks(self._choose_tasks(self.available(self.temporal.tasks), self._loaded))
         channels = self.temporal.num_groups * self.temporal.channels
         shown = {"sources": self._loaded["clips"], "channels": channels}
         try:
@@ -152,7 +152,7 @@ class TemporalValidator(ValidationPlots, MultiTaskValidator):
         exported.adopt(model, self.args.model)
         self.temporal, self._model = TemporalLayout.of(model), model
         self._check_classes()
-        self._set_tasks(self._choose_tasks(self._available(self.temporal.tasks), self.data))
+        self._set_tasks(self._choose_tasks(self.available(self.temporal.tasks), self.data))
         DetectionValidator.init_metrics(self, model)
         self.names = self.metrics.names = self.temporal.player_names
         self.nc = len(self.names)
