@@ -1,11 +1,12 @@
 """Losses of the `TrackNet` head: where the objects of each frame are, and in which cells they are.
 
-An object trains, at every level, the one cell that holds it, in the group of its frame. Its position is learned as
-distributions (DFL, https://arxiv.org/abs/2006.04388), its class with focal loss (https://arxiv.org/abs/1708.02002) over
-the cells that hold an object and the hardest of those that do not.
+An object trains, at every level, the cell that holds it and those around it, in the group of its frame. Its position is
+learned in all of them, as distributions (DFL, https://arxiv.org/abs/2006.04388). Its class is learned with focal loss
+(https://arxiv.org/abs/1708.02002) in the cell that holds it, against the hardest of those that are not beside an object:
+a cell beside one sees nearly the same, and what it says is merged with what that one says.
 
 Shape suffixes: B batch, G groups, F features, R bins, C classes, N elements of all levels, P objects of the batch, M
-(object, level) pairs.
+(object, element) pairs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from yolo_multitask.nn.heads.tracknet import TrackNet, elements
 LOSSES = ("pos_loss", "conf_loss")
 HIDDEN = 3  # value of `points_visible` of an object that cannot be seen
 GAMMA, ALPHA = 2.0, 0.75  # of the focal loss
-NEGATIVES = 3  # hard negatives for each positive
+NEGATIVES = 100  # hard negatives for each positive: with three, scores stay near the flat optimum of the focal loss
+_AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +33,14 @@ class PointTargets:
     """What the elements of a batch are to say.
 
     Attributes:
-        image_M: Image of each (object, level) pair.
-        element_M: Element that holds the object.
+        image_M: Image of each pair.
+        element_M: Element that holds the object, or one beside it.
         values_MF: Value of each feature there, in bins.
         fits_MF: Whether a feature is known and can be said. At most one pair of an element has any.
-        out_of_range: How many known points of pairs cannot be said.
+        out_of_range: How many known points cannot be said in the element that holds the object.
         classes_BNC: Whether an object of the class that can be seen is in the element.
-        unknown_BNC: Of which classes nothing is known: the frame is not labelled, or a hidden object is there or in a
-            cell beside.
+        unknown_BNC: Of which classes nothing is known: the frame is not labelled, a hidden object is there, or any is in
+            a cell beside.
     """
 
     image_M: torch.Tensor
@@ -139,7 +141,7 @@ def point_targets(
     """Return what the elements of a batch are to say.
 
     Objects outside the input train nothing. Of several objects in an element the position is that of the clearest, and
-    among equally clear ones of the first.
+    among equally clear ones of the first; in an element beside several, likewise.
 
     Args:
         features: What is regressed.
@@ -164,23 +166,26 @@ def point_targets(
     centres_N2, stride_N, group_N = elements(shapes, strides, num_groups, like)
     classes = torch.zeros(len(labelled_BG), len(group_N), nc, dtype=torch.bool, device=device)
     unknown = (~labelled_BG)[:, group_N][..., None].repeat(1, 1, nc)
-    objects, places, start = [], [], 0
+    objects, places, ranks, start = [], [], [], 0
     for (height, width), stride in zip(shapes, strides.tolist(), strict=True):
         at_P = (place_P2 / stride).floor().long()
         x_P, y_P = at_P[:, 0].clamp(0, width - 1), at_P[:, 1].clamp(0, height - 1)  # the last border is a cell's too
         first_P = start + group_P * (height * width)
-        seen, hidden = inside_P & (visible_P != HIDDEN), inside_P & (visible_P == HIDDEN)
+        seen = inside_P & (visible_P != HIDDEN)
         classes[image_P[seen], (first_P + y_P * width + x_P)[seen], cls_P[seen]] = True
-        for dy in (-1, 0, 1):
-            for dx in (-1, 0, 1):
-                y, x = (y_P + dy).clamp(0, height - 1), (x_P + dx).clamp(0, width - 1)
-                unknown[image_P[hidden], (first_P + y * width + x)[hidden], cls_P[hidden]] = True
-        objects.append(inside_P.nonzero().flatten())
-        places.append((first_P + y_P * width + x_P)[inside_P])
+        for dy, dx in _AROUND:
+            y, x = y_P + dy, x_P + dx
+            there = inside_P & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            place_P, beside = first_P + y * width + x, int(bool(dy or dx))
+            unknown[image_P[there], place_P[there], cls_P[there]] = True
+            objects.append(there.nonzero().flatten())
+            places.append(place_P[there])
+            ranks.append(visible_P[there] + beside * (HIDDEN + 1))
         start += num_groups * height * width
     object_M, element_M = torch.cat(objects), torch.cat(places)
-    chosen = _clearest(image_P[object_M] * len(group_N) + element_M, visible_P[object_M])
-    object_M, element_M = object_M[chosen], element_M[chosen]
+    rank_M = torch.cat(ranks)
+    chosen = _lowest(image_P[object_M] * len(group_N) + element_M, rank_M)
+    object_M, element_M, held_M = object_M[chosen], element_M[chosen], rank_M[chosen] <= HIDDEN
     of_M = {name: value[object_M] for name, value in points.items()}
     values = features.encode(of_M, centres_N2[element_M], stride_N[element_M])
     fits = features.in_range(values, reg_max)
@@ -192,7 +197,7 @@ def point_targets(
         element_M=element_M,
         values_MF=torch.stack(values, 1),
         fits_MF=fits_MF & known_MF,
-        out_of_range=int((known_MF & ~fits_MF)[:, first].sum()),
+        out_of_range=int((known_MF & ~fits_MF)[held_M][:, first].sum()),
         classes_BNC=classes,
         unknown_BNC=unknown & ~classes,
     )
@@ -215,9 +220,9 @@ def _points(
     return points, known
 
 
-def _clearest(place_M: torch.Tensor, visible_M: torch.Tensor) -> torch.Tensor:
-    """Return one index for each place, that of the lowest `visible_M` there, the first among equal ones."""
-    order = (place_M * (HIDDEN + 1) + visible_M).argsort(stable=True)
+def _lowest(place_M: torch.Tensor, rank_M: torch.Tensor) -> torch.Tensor:
+    """Return one index for each place, that of the lowest rank there, the first among equal ones."""
+    order = (place_M * len(_AROUND) + rank_M).argsort(stable=True)
     sorted_M = place_M[order]
     first = torch.ones_like(sorted_M, dtype=torch.bool)
     first[1:] = sorted_M[1:] != sorted_M[:-1]
