@@ -49,6 +49,8 @@ def main() -> None:
     print(f"{windows} windows an epoch, {-(-windows // args.batch)} steps of {args.batch} network passes each")
     rows = {}
     for name, (frames, epochs) in contenders.items():
+        if args.only and name not in args.only:
+            continue
         print(
             f"{name}: {epochs} epochs, {epochs * windows} network passes, {epochs * windows * frames} labelled frames"
         )
@@ -64,22 +66,22 @@ def parse() -> argparse.Namespace:
     add("--clips", type=int, default=24)
     add("--val-clips", type=int, default=6)
     add("--length", type=int, default=40, help="frames of a clip")
-    add("--imgsz", type=int, default=320)
-    add("--frames", type=int, default=10, help="frames of a window")
-    add("--width", type=float, default=0.125, help="width of the network; 0.25 is scale n")
+    add("--imgsz", type=int, default=256)
+    add("--frames", type=int, default=5, help="frames of a window")
+    add("--only", nargs="+", help="names of the contenders to train, to run them side by side")
     add("--weights", type=lambda path: Path(path).absolute(), help="a checkpoint that both start from, of scale n")
     add("--epochs", type=int, default=12)
     add("--batch", type=int, default=8)
-    add("--lr", type=float, default=0.002)
+    add("--lr", type=float, default=0.003)
+    add("--track-pos", type=float, default=5.0, help="gain of the position loss")
     add("--seed", type=int, default=0)
     add("--long-single", action="store_true")
     return parser.parse_args()
 
 
-def write_model(file: Path, frames: int, width: float) -> Path:
-    """Write the model YAML of a contender and return it."""
+def write_model(file: Path, frames: int) -> Path:
+    """Write the model YAML of a contender, of scale n, and return it."""
     config: dict[str, Any] = load_model_yaml("multitask.yaml") | {"frames": frames}
-    config["scales"] = {"n": [0.33, width, 1024]}
     config.pop("yaml_file")
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
     return file
@@ -92,7 +94,7 @@ def train(args: argparse.Namespace, data: Path, run_name: str, model_file: Path,
     """
     settings = {**TRAINING, "data": str(data), "imgsz": args.imgsz, "batch": args.batch, "nbs": args.batch}
     settings |= {"epochs": epochs, "lr0": args.lr, "seed": args.seed, "window_stride": 1, "scale": 0.1, "hsv_v": 0.2}
-    settings |= {"project": str(args.out), "name": run_name, "exist_ok": True}
+    settings |= {"project": str(args.out), "name": run_name, "exist_ok": True, "track_pos": args.track_pos}
     settings |= {"pretrained": str(args.weights)} if args.weights else {}
     return train_once(model_file, args.out / run_name / "weights" / "last.pt", settings)
 
@@ -100,7 +102,7 @@ def train(args: argparse.Namespace, data: Path, run_name: str, model_file: Path,
 def run(args: argparse.Namespace, data: Path, name: str, frames: int, epochs: int) -> dict[str, Any]:
     """Return the measures of a contender."""
     run_name = name.replace(" ", "-").replace(",", "")
-    file = write_model(args.out / f"frames{frames}-multitask.yaml", frames, args.width)
+    file = write_model(args.out / f"frames{frames}-multitask.yaml", frames)
     model = MultiTaskYOLO(train(args, data, run_name, file, epochs))
     quiet = {"imgsz": args.imgsz, "device": "cpu", "project": str(args.out), "exist_ok": True, "plots": False}
     metrics = model.val(data=str(data), batch=args.batch, name=f"{run_name}-val", workers=0, **quiet)
