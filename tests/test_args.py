@@ -173,3 +173,34 @@ def test_what_is_typed_goes_before_the_file_all_the_way_to_the_trainer(tmp_path:
     (given,) = seen
     assert given["switches"] == {"segment": False}  # and the default gain of a full copy is no switch
     assert (given["epochs"], given["imgsz"], given["data"]) == (2, 96, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"window_stride": 0}, "'window_stride' .* 1 or more, got 0"),
+        ({"delay": -1}, "'delay' .* 0 or more, got -1"),
+        ({"delay": 2.5}, "'delay' .* got 2.5"),
+        ({"max_gap": True}, "'max_gap' .* got True"),
+        ({"frame_steps": []}, r"'frame_steps' .* got \[\]"),
+        ({"frame_steps": [1, 0]}, r"'frame_steps' .* got \[1, 0\]"),
+        ({"frame_steps": "2"}, "'frame_steps' .* got '2'"),
+        ({"reverse": 1.5}, "'reverse' .* from 0 to 1.* got 1.5"),
+        ({"point_px": 0}, "'point_px' .* above 0, got 0"),
+        ({"track_pos": "much"}, "'track_pos' .* gain .* 'much'"),
+        ({"track_conf": True}, "'track_conf' .* gain .* True"),
+    ],
+    ids=str,
+)
+def test_bad_settings_of_windows_are_refused(bad: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        normalise(bad)
+
+
+def test_settings_of_windows() -> None:
+    assert normalise({"frame_steps": 2})["frame_steps"] == [2]
+    assert normalise({"frame_steps": (1, 3)})["frame_steps"] == [1, 3]
+    good = {"delay": 0, "window_stride": 10, "max_gap": 0, "reverse": 0, "point_px": 4, "track_pos": 2.0}
+    assert normalise(good) == good
+    assert own_cfg(full_cfg() | good) == own_cfg(full_cfg()) | good
+    assert normalise(full_cfg(), typed=False).keys() >= good.keys(), "the defaults are valid"

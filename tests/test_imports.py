@@ -24,10 +24,15 @@ TORCH_FREE = (
     "yolo_multitask.configs",
     "yolo_multitask.data.labels",
     "yolo_multitask.interop",
+    "yolo_multitask.metrics.points",
     "yolo_multitask.metrics.tracking",
     "yolo_multitask.runtime",
     "yolo_multitask.tasks",
     "yolo_multitask.tracking",
+    "yolo_multitask.tracking.point_files",
+    "yolo_multitask.tracking.points",
+    "yolo_multitask.tracking.smoothing",
+    "yolo_multitask.tracking.trajectories",
 )
 
 

@@ -30,6 +30,14 @@ DEFAULTS: dict[str, Any] = {
     "balance": "fixed",  # of the tasks' losses: by their gains alone, or by weights that are learned: uncertainty
     "teachers": None,  # checkpoints to distil from: each branch also learns from the first that has it
     "distill": 1.0,  # gain of the distillation loss
+    "track_pos": 1.0,  # gain of the loss of the positions that TrackNet follows
+    "track_conf": 20.0,  # gain of the loss of its class scores
+    "window_stride": None,  # frames from one window to the next; None: 1, or all frames of a window in training
+    "frame_steps": [1],  # frames from one group of a window to the next, one of them drawn per window in training
+    "reverse": 0.5,  # share of the windows that run backwards in training
+    "delay": None,  # frames that prediction reads ahead; None: what a file needs, 0 for a live stream
+    "max_gap": None,  # longest gap in frames that a trajectory is continued over; None: that of `TrajectoryConfig`
+    "point_px": 4.0,  # largest distance of a position that is right, where the longer side has 640 pixels
     "labels": None,  # what the label lines hold, for data YAMLs that do not say
     "label_task": None,  # the stock task whose lines they are, for the same; given as `task=`
 }
@@ -46,6 +54,14 @@ USER_KEYS = (
     "balance",
     "teachers",
     "distill",
+    "track_pos",
+    "track_conf",
+    "window_stride",
+    "frame_steps",
+    "reverse",
+    "delay",
+    "max_gap",
+    "point_px",
     "labels",
 )  # the keys above as a user types them; `pose` is the host's own
 
@@ -55,6 +71,13 @@ _GAINS = {
     "reid": "the embedding loss; the switch is 'track'",
     "motion": "the loss of the next box; its switch is 'next'",
     "distill": "the distillation loss",
+    "track_pos": "the loss of positions over a window",
+    "track_conf": "the loss of class scores over a window",
+}
+_FRAMES = {  # whole numbers of frames, None for the default: the smallest, and what they are
+    "window_stride": (1, "from one window to the next"),
+    "delay": (0, "that prediction reads ahead"),
+    "max_gap": (0, "that a trajectory is continued over"),
 }
 
 
@@ -144,9 +167,41 @@ def normalise(overrides: Mapping[str, Any] | None, *, typed: bool = True) -> dic
             raise ValueError(f"'{gain}' must be a number, the gain of {what}; got {value!r}.")
     if isinstance(out.get("teachers"), (str, Path)):
         out["teachers"] = [out["teachers"]]
+    _check_windows(out)
     if switches:
         out["switches"] = switches
     return out
+
+
+def _check_windows(out: dict[str, Any]) -> None:
+    """Check the arguments of models that take windows of frames; a single `frame_steps` becomes a list.
+
+    Raises:
+        ValueError: If one has a wrong value.
+    """
+    for key, (least, what) in _FRAMES.items():
+        value = out.get(key)
+        if value is not None and not _is_count(value, least):
+            raise ValueError(f"'{key}' must be a whole number of frames {what}, {least} or more, got {value!r}.")
+    if "frame_steps" in out:
+        given = out["frame_steps"]
+        steps = [given] if isinstance(given, int) else given
+        if not isinstance(steps, (list, tuple)) or not steps or not all(_is_count(s, 1) for s in steps):
+            raise ValueError(
+                "'frame_steps' must be a whole number of 1 or more, or a list of such (frames from one group of a "
+                f"window to the next), got {given!r}."
+            )
+        out["frame_steps"] = list(steps)
+    share = out.get("reverse", 0)
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise ValueError(f"'reverse' must be a number from 0 to 1, the share of reversed windows, got {share!r}.")
+    pixels = out.get("point_px", 1)
+    if isinstance(pixels, bool) or not isinstance(pixels, (int, float)) or pixels <= 0:
+        raise ValueError(f"'point_px' must be a number of pixels above 0, got {pixels!r}.")
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def from_file(values: Mapping[str, Any], file: str | Path) -> dict[str, Any]:

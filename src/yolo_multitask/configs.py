@@ -34,8 +34,8 @@ def resolve_yaml(name: str | Path, kind: str) -> Path | None:
 
     Args:
         name: An existing file, or the bare name of a file of this package, found from any folder. A model name may
-            carry a scale letter (`yolov8n-multitask.yaml` is `yolov8-multitask.yaml`), a data set name may lack its
-            suffix.
+            carry a scale letter (`yolov8n-multitask.yaml` is `yolov8-multitask.yaml`, `multitaskn.yaml` is
+            `multitask.yaml`), a data set name may lack its suffix.
         kind: `models`, `datasets` or `trackers`.
 
     Returns:
@@ -47,7 +47,7 @@ def resolve_yaml(name: str | Path, kind: str) -> Path | None:
     if path.name != str(name):
         return None
     bare = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
-    unscaled = re.sub(r"(\d+)[nslmx](-.+)?\.yaml$", r"\1\2.yaml", bare)
+    unscaled = re.sub(r"(\d+|^multitask)[nslmx](-.+)?\.yaml$", r"\1\2.yaml", bare)
     for candidate in dict.fromkeys((bare, unscaled if kind == "models" else bare)):
         found = config_root() / kind / candidate
         if found.is_file():

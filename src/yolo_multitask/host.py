@@ -9,6 +9,7 @@ hook, through `super()`. The contract tests name each seam, so that a new Ultral
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -54,15 +55,18 @@ def register() -> None:
     checkpoints. Safe to call repeatedly.
     """
     from yolo_multitask.nn.branches import BRANCHES
-    from yolo_multitask.nn.heads import MultiTask
+    from yolo_multitask.nn.features import Column, Feature, FeatureSet
+    from yolo_multitask.nn.heads import MultiTask, TrackNet
     from yolo_multitask.nn.network import MultiTaskModel
+    from yolo_multitask.nn.temporal import TemporalModel
 
     for table, value in _TABLES:
         table.setdefault(TASK, value)
     TRACKER_MAP.setdefault("multicue", HostMultiCue)
     add_safe_globals = getattr(torch.serialization, "add_safe_globals", None)  # torch >= 2.4
     if add_safe_globals is not None:
-        add_safe_globals([MultiTaskModel, MultiTask, *BRANCHES.values()])
+        features = (FeatureSet, Feature, Column)
+        add_safe_globals([MultiTaskModel, TemporalModel, MultiTask, TrackNet, *features, *BRANCHES.values()])
 
 
 def is_registered() -> bool:
@@ -87,8 +91,13 @@ def default_data(task: str) -> str | None:
 
 
 def model_scale(name: str) -> str:
-    """Return the scale letter (n, s, m, l, x) in a model name such as `yolov8n-multitask.yaml`, or an empty string."""
-    return str(guess_model_scale(name))
+    """Return the scale letter (n, s, m, l, x) in a model name, or an empty string.
+
+    >>> model_scale("yolov8n-multitask.yaml"), model_scale("multitasks.yaml"), model_scale("multitask.yaml")
+    ('n', 's', '')
+    """
+    own = re.fullmatch(r"multitask([nslmx])", Path(name).stem)
+    return own[1] if own else str(guess_model_scale(name))
 
 
 def init_layers(module: nn.Module) -> None:

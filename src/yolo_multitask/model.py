@@ -23,15 +23,29 @@ from yolo_multitask.engine.trainer import MultiTaskTrainer
 from yolo_multitask.engine.validator import MultiTaskValidator
 from yolo_multitask.nn.network import (
     MultiTaskModel,
+    build_model,
     check_model_yaml,
     has_placeholder_names,
     is_multitask_yaml,
     load_model_yaml,
     network_of,
 )
+from yolo_multitask.nn.temporal import TemporalModel
 from yolo_multitask.tasks import DEFAULT_MODEL
 
 host.register()
+
+
+def temporal_classes() -> dict[str, Any]:
+    """Return the model, trainer, validator and predictor of models that see several consecutive frames at once."""
+    from yolo_multitask.engine.temporal import TemporalPredictor, TemporalTrainer, TemporalValidator
+
+    return {
+        "model": TemporalModel,
+        "trainer": TemporalTrainer,
+        "validator": TemporalValidator,
+        "predictor": TemporalPredictor,
+    }
 
 
 class MultiTaskYOLO(YOLO):
@@ -45,6 +59,7 @@ class MultiTaskYOLO(YOLO):
     """
 
     overrides: dict[str, Any]  # the host's arguments of this object
+    _layout: str | None = None  # of an exported file's outputs: `temporal`, or None for one row per anchor
 
     def __init__(self, model: Any = DEFAULT_MODEL, task: str | None = None, verbose: bool = False) -> None:
         """Build from a model YAML or load a checkpoint or exported file.
@@ -75,7 +90,7 @@ class MultiTaskYOLO(YOLO):
             return
         self.cfg = cfg
         self.task = host.TASK
-        self.model = MultiTaskModel(load_model_yaml(cfg), verbose=verbose and RANK == -1)
+        self.model = build_model(load_model_yaml(cfg), verbose=verbose and RANK == -1)
         self.overrides["model"], self.overrides["task"] = cfg, self.task
         self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
         self.model.task = self.task
@@ -89,6 +104,7 @@ class MultiTaskYOLO(YOLO):
             FileNotFoundError: If there is no such file.
         """
         metadata = {} if weights.endswith(".pt") else read_metadata(weights)
+        self._layout = metadata.get("layout")
         task = task or (metadata.get("task") if weights.endswith(".mnn") else None)  # the host does not read it there
         with host.checkpoint_errors(weights):
             super()._load(weights, task=task)
@@ -113,7 +129,12 @@ class MultiTaskYOLO(YOLO):
             "validator": MultiTaskValidator,
             "predictor": MultiTaskPredictor,
         }
-        return {**super().task_map, host.TASK: ours}
+        return {**super().task_map, host.TASK: temporal_classes() if self.is_temporal else ours}
+
+    @property
+    def is_temporal(self) -> bool:
+        """Whether this is a model, or a file exported from one, that sees several consecutive frames at once."""
+        return self._layout == "temporal" if isinstance(self.model, str) else isinstance(self.model, TemporalModel)
 
     def load(self, weights: Any = "yolov8n-seg.pt") -> MultiTaskYOLO:
         """Load weights from one or several checkpoints, and log what was taken from where.
@@ -132,7 +153,8 @@ class MultiTaskYOLO(YOLO):
         host.require_network(self)
         listed = weights if isinstance(weights, (list, tuple)) else [weights]
         networks = [network_of(host.load_network(w) if isinstance(w, (str, Path)) else w) for w in listed]
-        model = self._fitting(networks) if has_placeholder_names(self.model) else self.model
+        free = has_placeholder_names(self.model) and not self.is_temporal
+        model = self._fitting(networks) if free else self.model
         model.load(networks)
         self.model = model
         self.overrides.pop("pretrained", None)
@@ -190,7 +212,7 @@ class MultiTaskYOLO(YOLO):
         kwargs = self._arguments(kwargs)
         if self.task == host.TASK:
             # the host checks the arguments of a predictor that it reuses against `overrides`
-            own = {"switches": {}, "lazy": DEFAULTS["lazy"]}
+            own = {"switches": {}, **{key: DEFAULTS[key] for key in ("lazy", "window_stride", "delay", "max_gap")}}
             self.overrides = {**own, **self.overrides}
             kwargs = {**own, **{k: v for k, v in kwargs.items() if k in own or k not in DEFAULTS}}
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
@@ -248,11 +270,13 @@ class MultiTaskYOLO(YOLO):
         if self.task != host.TASK:
             return str(super().export(**host_cfg(kwargs)))
         from yolo_multitask.export.exporter import MultiTaskExporter
+        from yolo_multitask.export.temporal import TemporalExporter
 
         host.require_network(self)
+        exporter = TemporalExporter if self.is_temporal else MultiTaskExporter
         own = {"imgsz": self.model.args["imgsz"], "batch": 1, "data": None, "device": None, "verbose": False}
         overrides = {**self.overrides, **own, **kwargs, "mode": "export"}  # as the host
-        return MultiTaskExporter(overrides=overrides, _callbacks=self.callbacks)(model=self.model)
+        return exporter(overrides=overrides, _callbacks=self.callbacks)(model=self.model)
 
     def benchmark(self, data: Any = None, format: Any = "", verbose: Any = False, **kwargs: Any) -> Any:
         """Measure a multitask model, beside the models that it replaces; a stock model through the host.
@@ -273,6 +297,11 @@ class MultiTaskYOLO(YOLO):
         """
         from yolo_multitask.benchmark.settings import OWN_KEYS
 
+        if self.is_temporal:
+            raise ValueError(
+                "'benchmark' measures models of single images, and this one sees windows of frames; "
+                "scripts/benchmarks/temporal.py measures such a one."
+            )
         if self.task == host.TASK:
             from yolo_multitask.benchmark.run import benchmark
 

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 from support.results import CLASSES, IDS, NAMES, E, H, N, W, make_results, plain
 from ultralytics.engine.results import Results as HostResults
 
-from yolo_multitask.interop import to_csv, to_df
+from yolo_multitask.interop import arrays_of, to_csv, to_df
 
 HOST = ["name", "class", "confidence", "box", "track_id", "segments", "keypoints"]
 
@@ -88,6 +88,23 @@ def test_csv_of_the_host_stays_in_it() -> None:
     result = make_results(embeddings=None, next_boxes=None)
     assert result.to_csv() == HostResults.to_csv(result)
     assert to_csv(result[:0]) == ",".join(HOST) + "\n"
+
+
+def test_points_are_a_column_of_their_own() -> None:
+    nan = float("nan")
+    result = make_results(points=torch.tensor([[nan, nan, nan], [30.5, 45, 0], [60, 9, 1]]))
+    table = result.to_df()
+    assert table.columns == [*HOST, "point", "embedding", "next_box"]
+    assert table["point"].to_list() == [
+        None,
+        {"x": 30.5, "y": 45, "interpolated": False},
+        {"x": 60, "y": 9, "interpolated": True},
+    ]
+    assert result.to_df(normalize=True)["point"][1] == {"x": round(30.5 / W, 5), "y": 0.5, "interpolated": False}
+    assert result[:0].to_df().schema.items() >= {"point": table.schema["point"]}.items()
+    np.testing.assert_array_equal(arrays_of(result).points, result.points.data)
+    rows = list(csv.DictReader(io.StringIO(result.to_csv())))
+    assert [ast.literal_eval(row["point"]) for row in rows] == table["point"].to_list()
 
 
 def test_json_has_embeddings_too() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from support.models import make_batch, tiny_model
+from support.temporal import make_windows, tiny_temporal
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
@@ -107,3 +108,69 @@ def test_two_processes_with_different_labels(tmp_path: Path) -> None:
     first, second = (torch.load(tmp_path / f"{r}.pt") for r in range(2))
     assert first.abs().sum() > 0
     torch.testing.assert_close(first, second)
+
+
+POSE_ITEMS = ["box_loss", "cls_loss", "dfl_loss", "pose_loss", "kobj_loss"]
+TRACK_ITEMS = ["pos_loss", "conf_loss"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "names"),
+    [(("pose", "track"), POSE_ITEMS + TRACK_ITEMS), (("pose",), POSE_ITEMS), (("track",), TRACK_ITEMS)],
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_heads_side_by_side(tasks: tuple[str, ...], names: list[str], labelled: bool) -> None:
+    model = tiny_temporal(tasks=tasks).train()
+    batch = make_windows()
+    if not labelled:
+        batch["points_labelled"][:] = False
+        batch["has_keypoints"][:] = False
+        batch["unlabelled"] = torch.ones(2, 1, dtype=torch.bool)
+        batch |= {k: batch[k][:0] for k in ("batch_idx", "cls", "bboxes", "keypoints", "has_keypoints")}
+    loss, items = model(batch)
+    assert list(items) == names
+    torch.testing.assert_close(loss.detach(), torch.stack(list(items.values())) * 2)
+    assert all((value > 0) == labelled for value in items.values()), items
+    loss.sum().backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    _, again = model.eval()(batch)
+    assert list(again) == names
+
+
+def test_tasks_of_the_run_choose_the_heads_that_are_trained() -> None:
+    model = tiny_temporal().train()
+    model.args.tasks = ["detect", "track"]
+    loss, items = model(make_windows())
+    assert list(items) == TRACK_ITEMS
+    loss.sum().backward()
+    assert all(p.grad is None for p in model.head.parameters())
+    model.criterion, model.args.tasks = None, ["detect"]
+    with pytest.raises(ValueError, match="leave nothing to train of a model that has \\['detect', 'pose', 'track'\\]"):
+        model(make_windows())
+
+
+def test_the_pose_head_of_a_window_has_the_losses_of_the_shared_head() -> None:
+    """The same features, weights and labels give the same numbers in either layout."""
+    shared = tiny_model(tasks=("pose",), nc=1).train()
+    windows = tiny_temporal(frames=1, channels=3).train()
+    windows.load(shared, verbose=False)
+    batch = make_windows(frames=1, channels=3)
+    _, expected = shared(batch)
+    _, found = windows(batch)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("gain", "name"),
+    [("track_pos", "pos_loss"), ("track_conf", "conf_loss"), ("pose", "pose_loss"), ("box", "box_loss")],
+)
+def test_gains_of_heads_side_by_side(gain: str, name: str) -> None:
+    model = tiny_temporal().train()
+    batch = make_windows()
+    _, base = model(batch)
+    setattr(model.args, gain, getattr(model.args, gain) * 2)
+    model.criterion = None
+    _, items = model(batch)
+    for key, value in items.items():
+        torch.testing.assert_close(value, base[key] * (2 if key == name else 1), msg=f"{gain} on {key}")

@@ -68,3 +68,23 @@ assert main(["run", *sys.argv[1:]]) == 0
 """
     run(code, str(blobs), str(clip), f"out={tmp_path / 'out'}", "save_txt", "iou=0.3")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["clip.mp4", "clip.txt"]
+
+
+def test_trajectories_and_their_metric(tmp_path: Path) -> None:
+    code = """
+import numpy as np
+from yolo_multitask.metrics.points import PointMetrics
+from yolo_multitask.tracking.point_files import PointFile
+from yolo_multitask.tracking.points import candidates, combine
+from yolo_multitask.tracking.smoothing import TrajectorySmoother
+smoother, file, metrics = TrajectorySmoother(size=(90, 160)), PointFile(sys.argv[1]), PointMetrics({0: "ball"})
+frames = [candidates(np.array([[5.0 * t, 9, 0.9]]), np.zeros(1, int), 1, False, 0.2, 4.0, 9) for t in range(8)]
+finished = [out for t, rows in enumerate(frames) for out in smoother.push(t, combine([(1.0, rows)], 1, 4.0))]
+for t, rows in finished + smoother.flush():
+    file.add(t, rows)
+    metrics.update(rows[:, :2], rows[:, 3], [[5.0 * t, 9]], [0], [1], size=(90, 160))
+file.close()
+assert metrics.counts.tp == 8 and metrics.error == 0
+"""
+    assert set(run(code, str(tmp_path / "clip.csv")).split()) <= ALLOWED
+    assert len((tmp_path / "clip.csv").read_text().splitlines()) == 9

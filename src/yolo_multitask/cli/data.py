@@ -57,6 +57,20 @@ Writes out/data.yaml too. Further keys: split=val sequences=MOT17-02,MOT17-1* de
 exist_ok.
 """,
     ),
+    "convert-tracknet": DataCommand(
+        "data.convert.tracknet:convert_tracknet",
+        """
+Convert clips with TrackNet's labels to label lines.
+
+\b
+  ymt data convert-tracknet src=TrackNetV2 out=shuttle objects=shuttlecock val_clips=match2*
+  ymt data convert-tracknet src=clip out=tennis val=0.25 every=2
+
+Reads CSV files (Frame, Visibility, X, Y), also those of TrackNetV2's matches and of videos, and annotation.json with
+players. The position of an object becomes the centre of a box, a hidden one an ignore region; each has an identity.
+Writes out/data.yaml too. Further keys: players=person size=0.02 (of the box) copy exist_ok.
+""",
+    ),
     "convert-crowdpose": DataCommand(
         "data.convert.crowdpose:convert_crowdpose",
         """

@@ -25,7 +25,7 @@ __all__ = ("KNOWN_KEYS", "load_data", "resolve_yaml")
 KNOWN_KEYS = (
     *("path", "train", "val", "test", "minival", "validation", "names", "nc", "channels", "download", "masks_dir"),
     *("kpt_shape", "flip_idx", "kpt_names", "kpt_classes", "kpt_oks_sigmas"),
-    *("labels", "task", "format", "coco_categories", "annotations", "yaml_file"),
+    *("labels", "task", "format", "objects", "coco_categories", "annotations", "yaml_file"),
 )
 _SPLITS = ("train", "val", "test", "minival")
 
@@ -55,10 +55,10 @@ def load_data(
     """
     from ultralytics.data.utils import check_det_dataset
 
-    path, sources = _find(os.fspath(name)), None
+    path, sources = find_data(os.fspath(name)), None
     try:
         if path.lower().endswith((".yaml", ".yml")) and Path(path).is_file():
-            content = _read(path)
+            content = read_yaml(path)
             if has_sources(content):
                 content, sources = _read_sources(content, Path(path), task, labels)
             _check(content, path, task, labels)
@@ -117,11 +117,11 @@ def _resolved(path: str, content: Mapping[str, Any] | None) -> Iterator[str]:
 
 def data_file(name: str | Path) -> str:
     """Return the absolute path of a data YAML by path or name, however it is spelt; a URL stays as it is."""
-    found = _find(str(name))
+    found = find_data(str(name))
     return found if "://" in found else str(Path(found).resolve())
 
 
-def _find(name: str) -> str:
+def find_data(name: str) -> str:
     """Return the path of a data YAML, or the name itself where the host resolves it (URL, folder, archive)."""
     from ultralytics.utils.checks import check_file
 
@@ -146,7 +146,7 @@ def _find(name: str) -> str:
     )
 
 
-def _read(path: str) -> dict[str, Any]:
+def read_yaml(path: str) -> dict[str, Any]:
     """Read a YAML file with the host's reader and return the mapping."""
     import yaml
     from ultralytics.utils import YAML
@@ -167,14 +167,12 @@ def _check(
 ) -> tuple[LabelSpec | None, list[int]]:
     """Check our keys and return (what the lines hold, classes with keypoints); None where `names` is for the host."""
     try:
-        _check_keys(data)
-        shape = None if data.get("kpt_shape") is None else check_kpt_shape(data["kpt_shape"])
-        _check_keypoint_keys(data, shape)
-        names = _names(data)
+        check_yaml_keys(data)
+        names = class_names(data)
         if names is None:
             return None, []
         spec = LabelSpec.from_data({**data, "nc": len(names)}, task=task, labels=labels)
-        return spec, _keypoint_classes(data.get("kpt_classes"), names, shape)
+        return spec, keypoint_classes(data.get("kpt_classes"), names)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
@@ -192,6 +190,17 @@ def _check_keys(data: Mapping[str, Any]) -> None:
         for item in value if isinstance(value, (list, tuple)) else []:
             if not isinstance(item, (str, Mapping)):
                 raise ValueError(f"'{split}': expected a path or a list of paths, found the entry {item!r}")
+
+
+def check_yaml_keys(data: Mapping[str, Any]) -> None:
+    """Check the keys of a data YAML, and those about keypoints against each other.
+
+    Raises:
+        ValueError: One is misspelt or contradicts another.
+    """
+    _check_keys(data)
+    shape = None if data.get("kpt_shape") is None else check_kpt_shape(data["kpt_shape"])
+    _check_keypoint_keys(data, shape)
 
 
 def _check_keypoint_keys(data: Mapping[str, Any], shape: tuple[int, int] | None) -> None:
@@ -223,7 +232,7 @@ def _check_keypoint_keys(data: Mapping[str, Any], shape: tuple[int, int] | None)
             raise ValueError(f"'kpt_names' of class {cls}: expected {count} names as in kpt_shape, found {found}")
 
 
-def _names(data: Mapping[str, Any]) -> dict[int, str] | None:
+def class_names(data: Mapping[str, Any]) -> dict[int, str] | None:
     """Return the class names by index, or None where the host must complain about them."""
     names = data.get("names")
     if isinstance(names, (list, tuple)):
@@ -235,7 +244,7 @@ def _names(data: Mapping[str, Any]) -> dict[int, str] | None:
     return {int(k): str(v) for k, v in names.items()}
 
 
-def _keypoint_classes(value: Any, names: Mapping[int, str], shape: tuple[int, int] | None) -> list[int]:
+def keypoint_classes(value: Any, names: Mapping[int, str]) -> list[int]:
     """Return the sorted class indices of `kpt_classes` (names or indices); all classes when it is None."""
     if value is None:
         return sorted(names)

@@ -81,6 +81,13 @@ class LabelSpec:
         shape = None if data.get("kpt_shape") is None else check_kpt_shape(data["kpt_shape"])
         said = _label_flags(data.get("labels"), "data YAML `labels:`")
         kind = data.get("format")
+        if kind in ("csv", "annotation"):
+            raise ValueError(
+                f"data YAML `format: {kind}` has clips, not images with label lines: train a temporal model "
+                "(model=multitask.yaml) on it, or convert it with `ymt data convert-tracknet`"
+            )
+        if kind == "lines":  # of clips: the same lines
+            kind = None
         if kind is None and said is None:
             kind = data.get("task")
             if kind is not None and kind not in FORMATS[1:4]:

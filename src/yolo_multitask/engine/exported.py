@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,39 @@ def read_outputs(model: Any, outputs: Any) -> tuple[torch.Tensor, torch.Tensor |
     elif maps is not None and (model.format in CHANNELS_LAST or maps.shape[1] != nm):
         maps = maps.permute(0, 3, 1, 2)
     return rows, maps
+
+
+def read_heads(model: Any, outputs: Any) -> dict[str, torch.Tensor | None]:
+    """Return the outputs of a file of a model of windows, by head.
+
+    Args:
+        model: The backend.
+        outputs: What it gave: one tensor or two, in any order.
+
+    Returns:
+        `track`, the decoded elements (B, N, P + nc), and `pose`, the rows (B, 4 + nc + K * D, A); None where the file
+        lacks the head.
+
+    Raises:
+        ValueError: If they are not what the metadata says.
+    """
+    metadata = model.metadata
+    each = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    sizes: dict[str, tuple[int, int]] = {}  # axis and length of what one element or row has
+    if "track" in metadata["outputs"]:
+        sizes["track"] = 2, len(metadata["columns"]) + len(metadata["objects"])
+    if "pose" in metadata["outputs"]:
+        sizes["pose"] = 1, 4 + len(metadata["players"]) + prod(metadata["kpt_shape"])
+    for order in permutations(each):
+        found = dict(zip(metadata["outputs"], order, strict=False))
+        if len(each) == len(sizes) and all(
+            found[h].ndim == 3 and found[h].shape[a] == n for h, (a, n) in sizes.items()
+        ):
+            return {head: found.get(head) for head in ("track", "pose")}
+    expected = ", ".join(f"{head} with {n} values on axis {a}" for head, (a, n) in sizes.items())
+    raise ValueError(
+        f"expected the outputs {expected}, found {', '.join(str(tuple(x.shape)) for x in each)}; export the file again."
+    )
 
 
 def pixel_units(layout: RowLayout, kpt_shape: Sequence[int] | None, size: Sequence[int]) -> torch.Tensor:

@@ -172,7 +172,7 @@ class MultiTaskPredictor(DetectionPredictor):
                 masks = assemble(factors, pred[:, :4], tuple(shape))
         if layout.nk and "pose" in self.tasks:
             points = pred[:, layout.kpt].reshape(len(pred), *self.model.kpt_shape).clone()
-            keypoints = self._hide_absent(ops.scale_coords(shape, points, orig_img.shape), boxes[:, 5])
+            keypoints = self.hide_absent(ops.scale_coords(shape, points, orig_img.shape), boxes[:, 5])
         if layout.ne and "track" in self.tasks:
             embeddings = pred[:, layout.embed]
         if layout.nb and "track" in self.tasks:
@@ -188,7 +188,7 @@ class MultiTaskPredictor(DetectionPredictor):
             next_boxes=next_boxes,
         )
 
-    def _hide_absent(self, keypoints: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    def hide_absent(self, keypoints: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """Zero the keypoints (N, K, D) of `classes` (N,) that have none, where the model names its `kpt_classes`."""
         with_keypoints = getattr(find_network(self.model), "kpt_classes", None)
         if with_keypoints is not None:

@@ -77,7 +77,9 @@ def _start(predictor: Any, persist: bool, save_mot: bool) -> None:
         )
     last = getattr(predictor, "tracking", None)
     if not persist or last is None or last.name != predictor.args.tracker:
-        predictor.tracking = Tracking(predictor)
+        predictor.tracking = getattr(predictor, "tracking_class", Tracking)(predictor)
+    if persist and hasattr(predictor, "keep_clips"):
+        predictor.keep_clips()
     predictor.tracking.verbose = predictor.args.verbose
     predictor.tracking.prepare(predictor.dataset.bs if predictor.dataset.mode == "stream" else 1)
 
@@ -95,6 +97,7 @@ class Tracking:
     Attributes:
         name: What the argument `tracker` named.
         sources: One for each stream, one alone for everything else.
+        factory: Makes the trackers.
         verbose: Whether to log where files are saved.
     """
 
@@ -108,27 +111,27 @@ class Tracking:
         """
         layout = getattr(predictor, "layout", None)
         self.name = predictor.args.tracker
-        self._factory = TrackerFactory(
+        self.factory = TrackerFactory(
             self.name,
             model=predictor.args.model,
             device=predictor.device,
             embedded=layout is not None and layout.ne > 0,
             keypoint_sigmas=getattr(find_network(predictor.model), "kpt_oks_sigmas", None),
         )
-        self._factory.attach(predictor)
+        self.factory.attach(predictor)
         self._files: set[Path] = set()
         self.sources: list[SourceTracker] = []
 
     def prepare(self, count: int) -> None:
         """Be ready for `count` sources at once; those that are there keep their state."""
-        self.sources += [SourceTracker(self._factory) for _ in range(count - len(self.sources))]
+        self.sources += [SourceTracker(self.factory) for _ in range(count - len(self.sources))]
 
     def update(self, predictor: Any, persist: bool, save_mot: bool) -> list[TrackedResults]:
         """Return the tracked results of a batch, whose images follow each other unless they are of several streams."""
         dataset = predictor.dataset
         stride = 1 if dataset.mode == "image" else predictor.args.vid_stride
         tracked = []
-        inputs = self._factory.frame_inputs(predictor.results, predictor)
+        inputs = self.factory.frame_inputs(predictor.results, predictor)
         for i, (result, given) in enumerate(zip(predictor.results, inputs, strict=True)):
             source = self.sources[i if dataset.mode == "stream" else 0]
             key = source_key(result.path, dataset.mode)
@@ -137,10 +140,10 @@ class Tracking:
             tracked.append(source.update(result, given))
             if save_mot:
                 frame = source.frame * stride  # in the numbering of the source
-                self._file(source, result.path, Path(predictor.save_dir)).add(frame, tracked[-1])
+                self.mot_file(source, result.path, Path(predictor.save_dir)).add(frame, tracked[-1])
         return tracked
 
-    def _file(self, source: SourceTracker, path: str, folder: Path) -> MotFile:
+    def mot_file(self, source: SourceTracker, path: str, folder: Path) -> MotFile:
         """Return the file of a source; sources of the same name get -2, -3 and so on."""
         if source.file is None or source.file.path.parent != folder:
             name = source_name(path, source.key)

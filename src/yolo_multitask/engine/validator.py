@@ -111,7 +111,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
             # the host prints the table's header before it has set up the model
             file = model or self.args.model
             has = model_tasks(model) if head is not None else exported.read_metadata(file).get("tasks", ())
-            self._set_tasks(self._choose_tasks(self._available(has), self._loaded))
+            self._set_tasks(self._choose_tasks(self.available(has), self._loaded))
         try:
             if trainer is not None or self._loaded is None or not self._loaded.get("sources"):
                 return super().__call__(trainer=trainer, model=model, **kwargs)
@@ -130,7 +130,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         """What to call the data in messages."""
         return str((self._loaded or {}).get("yaml_file") or self.args.data)
 
-    def _available(self, has: tuple[str, ...]) -> tuple[str, ...]:
+    def available(self, has: tuple[str, ...]) -> tuple[str, ...]:
         """Return which of a model's tasks no switch turns off; in a training run, those that it trains."""
         if self.args.tasks is not None:  # resolved by the trainer
             return tuple(t for t in has if t in self.args.tasks)
@@ -175,7 +175,7 @@ class MultiTaskValidator(TrackValidation, PredictionFiles):
         self._exported = None if find_head(model) is not None else model
         exported.warn_of_nms(self._exported, self.args)
         self.sources = self.dataloader.dataset.sources
-        tasks = self._choose_tasks(self._available(model_tasks(model)), self.data)
+        tasks = self._choose_tasks(self.available(model_tasks(model)), self.data)
         self._set_tasks(self.with_sequences(tasks, self.dataloader.dataset))
         super().init_metrics(model)
         unused = [t for t in model_tasks(model) if t not in self.tasks and self.args.switches.get(t, True)]

@@ -77,9 +77,29 @@ class MultiTaskExporter(Exporter):
         """
         args: Any = self.args
         fmt = args.format = check_format(str(args.format))
-        nms = bool(args.nms)
         check_arguments(fmt, args)
         check_batch(fmt, args.batch)
+        network = self.network(model, fmt)
+        args.nms = None  # the host's own would drop it again: ours is part of the network
+        target = _target(model)
+        with TemporaryDirectory(prefix=".export-", dir=target.parent) as folder, _renamed(folder, target.parent):
+            network.pt_path = str(Path(folder) / f"{target.stem}.pt")
+            made = Path(super().__call__(network))
+            self.finish(made, fmt)
+            return str(_move(made, target.parent, keep_onnx=fmt == "onnx"))
+
+    def network(self, model: Any, fmt: str) -> Any:
+        """Return the network to trace, after a check of what is asked for.
+
+        Args:
+            model: The model.
+            fmt: The format.
+
+        Raises:
+            ValueError: If the format cannot carry it, or an argument does not fit.
+        """
+        args: Any = self.args
+        nms = bool(args.nms)
         check_nms(fmt, nms=nms, masks=self.masks, dynamic=bool(args.dynamic), quantize=args.quantize, conf=args.conf)
         check_precision(fmt, args.quantize)
         try:
@@ -100,25 +120,27 @@ class MultiTaskExporter(Exporter):
             )
         if args.quantize == 8 and not args.data:
             args.data = host.default_data(TASK)
-        args.nms = None  # the host's own would drop it again: ours is part of the network
-        network: Any = ExportNetwork.of(model, tasks, suppression)
+        network = ExportNetwork.of(model, tasks, suppression)
         network.relative = fmt == "litert"  # the host's reader multiplies the boxes by the input's sides
-        target = _target(model)
-        with TemporaryDirectory(prefix=".export-", dir=target.parent) as folder, _renamed(folder, target.parent):
-            network.pt_path = str(Path(folder) / f"{target.stem}.pt")
-            made = Path(super().__call__(network))
-            if fmt == "onnx" and suppression is not None:
-                _name_axes(made, self.output_shape, dynamic=bool(args.dynamic))
-            return str(_move(made, target.parent, keep_onnx=fmt == "onnx"))
+        return network
+
+    def finish(self, made: Path, fmt: str) -> None:
+        """Complete the file that the host has made."""
+        if fmt == "onnx" and self.model.suppression is not None:
+            _name_axes(made, self.output_shape, dynamic=bool(self.args.dynamic))
+
+    def complete_metadata(self) -> None:
+        """Add what a reader must know, and the settings of the NMS in the file."""
+        self.metadata.update(self.model.metadata())
+        if self.model.suppression is not None:
+            own = self.model.suppression
+            nms = {"conf": own.conf, "iou": own.iou, "max_det": own.max_det, "agnostic_nms": own.agnostic}
+            self.metadata["args"] = {**self.metadata["args"], "nms": True, **nms}
 
     def run_callbacks(self, event: str) -> None:
         """Run the callbacks of an event; see the host. Before anything is written, the metadata is completed."""
         if event == "on_export_start":
-            self.metadata.update(self.model.metadata())
-            if self.model.suppression is not None:
-                own = self.model.suppression
-                nms = {"conf": own.conf, "iou": own.iou, "max_det": own.max_det, "agnostic_nms": own.agnostic}
-                self.metadata["args"] = {**self.metadata["args"], "nms": True, **nms}
+            self.complete_metadata()
         super().run_callbacks(event)
 
     def get_int8_calibration_dataloader(self, prefix: str = "") -> DataLoader[Any]:

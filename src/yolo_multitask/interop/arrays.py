@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_FLOATS = ("xyxy", "score", "corners", "keypoints", "embeddings", "next_boxes")
+_FLOATS = ("xyxy", "score", "corners", "keypoints", "embeddings", "next_boxes", "points")
 _INTEGERS = ("cls", "ids")
 
 
@@ -32,6 +32,7 @@ class Arrays:
         keypoints: float32 (N, K, D) x y and with D = 3 a confidence, or None.
         embeddings: float32 (N, E), or None.
         next_boxes: float32 (N, 4) boxes in the next frame, or None.
+        points: float32 (N, 3) x y of small objects and whether it is interpolated, NaN for others, or None.
     """
 
     xyxy: NDArray[np.float32]
@@ -45,6 +46,7 @@ class Arrays:
     keypoints: NDArray[np.float32] | None = None
     embeddings: NDArray[np.float32] | None = None
     next_boxes: NDArray[np.float32] | None = None
+    points: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return N."""
@@ -91,7 +93,7 @@ def _host_fields(result: Any) -> dict[str, Any]:
     boxes = found.boxes if found.obb is None else found.obb
     if boxes is None:
         raise ValueError("expected a result with boxes, found one without any, as of classification; pass another.")
-    parts = {name: getattr(found, name, None) for name in ("masks", "keypoints", "embeddings", "next_boxes")}
+    parts = {name: getattr(found, name, None) for name in ("masks", "keypoints", "embeddings", "next_boxes", "points")}
     return {
         "xyxy": boxes.xyxy,
         "score": boxes.conf,

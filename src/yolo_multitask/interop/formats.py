@@ -28,9 +28,9 @@ def to_supervision(result: Any) -> tuple[Any, Any]:
 
     Returns:
         Detections with `confidence`, `class_id`, `tracker_id`, `mask` bool (N, H, W), and in `data` `class_name`,
-        `embedding` (N, E), `next_box` (N, 4) and, of oriented boxes, `xyxyxyxy` (N, 4, 2); what the result does not
-        have is absent. And N sets of keypoints with confidences and `class_id`, and in `data` `class_name` and, where
-        there are ids, `tracker_id`; without keypoints the sets are empty, (N, 0, 2).
+        `embedding` (N, E), `next_box` (N, 4), `point` (N, 3) and, of oriented boxes, `xyxyxyxy` (N, 4, 2); what the
+        result does not have is absent. And N sets of keypoints with confidences and `class_id`, and in `data`
+        `class_name` and, where there are ids, `tracker_id`; without keypoints the sets are empty, (N, 0, 2).
 
     Raises:
         ImportError: If supervision is not installed, or older than 0.29.
@@ -43,7 +43,12 @@ def to_supervision(result: Any) -> tuple[Any, Any]:
         )
     found = arrays_of(result)
     names = np.array(found.class_names, dtype=str)
-    extras = {"embedding": found.embeddings, "next_box": found.next_boxes, "xyxyxyxy": found.corners}
+    extras = {
+        "embedding": found.embeddings,
+        "next_box": found.next_boxes,
+        "point": found.points,
+        "xyxyxyxy": found.corners,
+    }
     detections = sv.Detections(
         xyxy=found.xyxy,
         mask=_stacked_masks(result),

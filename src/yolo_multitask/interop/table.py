@@ -1,4 +1,4 @@
-"""A result as a table, a row a detection: Ultralytics' columns, then the embedding and the next box.
+"""A result as a table, a row a detection: Ultralytics' columns, then the embedding, the next box and the point.
 
 N detections, E embedding values.
 """
@@ -19,8 +19,8 @@ def to_df(result: Any, normalize: bool = False, decimals: int = 5) -> Any:
     """Return a result as a `polars.DataFrame`.
 
     The columns are `name`, `class`, `confidence` and `box`; `track_id`, `segments`, `keypoints`, `embedding` (an array
-    of E values, not rounded) and `next_box` where the result has them. A result without detections has them too, so
-    that the tables of a video can be concatenated.
+    of E values, not rounded), `next_box` and `point` (of small objects, null for others) where the result has them. A
+    result without detections has them too, so that the tables of a video can be concatenated.
 
     Args:
         result: See `arrays_of`.
@@ -41,6 +41,9 @@ def to_df(result: Any, normalize: bool = False, decimals: int = 5) -> Any:
     if found.next_boxes is not None:
         for row, box in zip(rows, found.next_boxes, strict=True):
             row["next_box"] = _corners(box, sides, decimals)
+    if found.points is not None:
+        for row, point in zip(rows, found.points, strict=True):
+            row["point"] = point_cell(point, sides, decimals)
     columns = _column_types(pl, found)
     return pl.DataFrame(rows, schema_overrides=columns) if rows else pl.DataFrame(schema=columns)
 
@@ -87,6 +90,14 @@ def _corners(box: NDArray[np.float32], sides: NDArray[np.float32], decimals: int
     return {name: round(value, decimals) for name, value in zip(("x1", "y1", "x2", "y2"), values, strict=True)}
 
 
+def point_cell(point: NDArray[np.float32], sides: NDArray[np.float32], decimals: int) -> dict[str, Any] | None:
+    """Return the position of a small object (3,) x y interpolated by name, x y divided by `sides`; None where NaN."""
+    if not np.isfinite(point[:2]).all():
+        return None
+    x, y = (point[:2].astype(np.float64) / sides).tolist()
+    return {"x": round(x, decimals), "y": round(y, decimals), "interpolated": bool(point[2] == 1)}
+
+
 def _points(points: NDArray[np.float32], names: Any, decimals: int) -> dict[str, list[float]]:
     """Return the columns of points (M, C) by name."""
     return dict(zip(names, points.T.astype(np.float64).round(decimals).tolist(), strict=True))
@@ -105,6 +116,7 @@ def _column_types(pl: Any, found: Arrays) -> dict[str, Any]:
         "keypoints": (found.keypoints, pl.Struct(dict.fromkeys(scored, numbers))),
         "embedding": (found.embeddings, pl.Array(pl.Float32, width)),
         "next_box": (found.next_boxes, pl.Struct(dict.fromkeys(("x1", "y1", "x2", "y2"), number))),
+        "point": (found.points, pl.Struct({"x": number, "y": number, "interpolated": pl.Boolean})),
     }
     given = {name: kind for name, (values, kind) in types.items() if values is not None}
     return {"name": pl.String, "class": pl.Int64, "confidence": number, "box": box, **given}

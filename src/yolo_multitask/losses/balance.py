@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from yolo_multitask.losses.tracknet import LOSSES
 from yolo_multitask.tasks import SPECS
 
-_TASK_OF = {loss: name for name, spec in SPECS.items() for loss in spec.losses}
+_TASK_OF = {loss: name for name, spec in SPECS.items() for loss in spec.losses} | dict.fromkeys(LOSSES, "track")
 
 
 class UncertaintyBalance(nn.Module):

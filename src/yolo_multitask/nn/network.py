@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from yolo_multitask.configs import config_names, resolve_yaml
 from yolo_multitask.data.spec import check_kpt_shape
 from yolo_multitask.nn.branches import SegmentBranch
 from yolo_multitask.nn.heads.multitask import MultiTask
+from yolo_multitask.nn.temporal_yaml import is_temporal_yaml
 from yolo_multitask.nn.transfer import TransferReport, count_parts, load_branches
 from yolo_multitask.tasks import BRANCH_TASKS
 
 HEADS = {"MultiTask": MultiTask}
+OWN_HEADS = (*HEADS, "TrackNet")  # names that the host does not know
 _CARRIED = ("i", "f", "stride", "legacy", "inplace")  # set on a layer by the host's parser and model
 
 
@@ -82,7 +85,7 @@ class MultiTaskModel(DetectionModel):
         taps = arguments.pop("embed_from")
         if "track" in config["tasks"] and taps:
             arguments["taps"] = layer_channels(self, taps, ch)
-        self._replace_head(HEADS[name], arguments)
+        self.replace_head(HEADS[name], arguments)
         if "taps" in arguments:
             self.head.f = [*self.head.f, *taps]
             self.save = sorted({*self.save, *taps})
@@ -100,9 +103,9 @@ class MultiTaskModel(DetectionModel):
         assert isinstance(head, MultiTask)
         return head
 
-    def _replace_head(self, head_class: type[MultiTask], arguments: dict[str, Any]) -> None:
+    def replace_head(self, head_class: type[MultiTask], arguments: dict[str, Any], index: int = -1) -> None:
         """Put our head in the place of the plain one that the host has built, with that one's box and class layers."""
-        plain = self.model[-1]
+        plain = self.model[index]
         assert isinstance(plain, Detect)
         ch = [branch[0].conv.in_channels for branch in plain.cv2]
         head = head_class(**arguments, reg_max=plain.reg_max, ch=ch)
@@ -111,7 +114,7 @@ class MultiTaskModel(DetectionModel):
         head.np = sum(p.numel() for p in head.parameters())
         head.type = f"{head_class.__module__}.{head_class.__name__}"
         host.init_layers(head.branches)
-        self.model[-1] = head
+        self.model[index] = head
 
     def load(self, weights: Any, verbose: bool = True) -> TransferReport:
         """Load weights: trunk and box/cls from the first source, each branch from the first source that has it.
@@ -127,7 +130,7 @@ class MultiTaskModel(DetectionModel):
             ValueError: If the first source is of another architecture or scale.
         """
         networks = [network_of(w) for w in (weights if isinstance(weights, (list, tuple)) else [weights])]
-        sources = [(_source_name(n), n) for n in networks]
+        sources = [(source_name(n), n) for n in networks]
         name, first = sources[0]
         state = {k: v.clone() for k, v in first.float().state_dict().items()}
         own = self.state_dict()
@@ -135,7 +138,7 @@ class MultiTaskModel(DetectionModel):
         shared = sum(k in state and state[k].shape == own[k].shape for k in trunk)
         if shared < len(trunk) // 2:
             raise ValueError(
-                f"{name} shares only {shared} of {len(trunk)} trunk tensors with {self._describe()}: it is another "
+                f"{name} shares only {shared} of {len(trunk)} trunk tensors with {self.describe()}: it is another "
                 "architecture or scale. Load weights of the same family and scale, such as a yolov8n checkpoint into "
                 "yolov8n-multitask."
             )
@@ -149,7 +152,7 @@ class MultiTaskModel(DetectionModel):
         if len(sources) > 1:
             self.pt_path = None  # merged: no longer the weights of one file
         if verbose:
-            LOGGER.info(f"Loaded into {self._describe()}:\n{report}")
+            LOGGER.info(f"Loaded into {self.describe()}:\n{report}")
         return report
 
     def fuse(self, *args: Any, **kwargs: Any) -> MultiTaskModel:
@@ -160,7 +163,8 @@ class MultiTaskModel(DetectionModel):
             branch.fuse()
         return self
 
-    def _describe(self) -> str:
+    def describe(self) -> str:
+        """Return what to call the model in a message."""
         return str(self.yaml.get("yaml_file") or type(self).__name__)
 
     def init_criterion(self) -> Any:
@@ -201,12 +205,15 @@ def load_model_yaml(name: str | Path) -> dict[str, Any]:
     path = resolve_yaml(name, "models")
     if path is None:
         known = [n.replace("yolov8-", "yolov8n-").replace("yolo11-", "yolo11n-") for n in config_names("models")]
+        known += [f"multitask{scale}.yaml" for scale in "nsmlx"]
         near = get_close_matches(Path(name).name, known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else f" This package has: {', '.join(known)}."
         raise FileNotFoundError(f"Model YAML '{name}' not found.{hint}")
     config = YAML.load(path)
     check_model_yaml(config, path)
     config["scale"] = host.model_scale(str(name)) or config.get("scale", "")
+    if is_temporal_yaml(config) and config.get("scales"):
+        config["scale"] = config["scale"] or next(iter(config["scales"]))
     config["yaml_file"] = str(name)
     return dict(config)
 
@@ -226,18 +233,26 @@ def check_model_yaml(config: Any, name: str | Path) -> None:
                 raise ValueError(
                     f"'{name}': every line of '{key}' must be [from, number, module, [arguments]], got {line!r}."
                 )
-    module = str(config["head"][-1][2])
-    near = get_close_matches(module, HEADS, n=1, cutoff=0.7)
-    if near and module not in HEADS:
-        raise ValueError(f"'{name}': unknown head '{module}'; did you mean '{near[0]}'?")
+    for line in config["head"]:
+        module = str(line[2])
+        near = get_close_matches(module, OWN_HEADS, n=1, cutoff=0.7)
+        if near and module not in OWN_HEADS:
+            raise ValueError(f"'{name}': unknown head '{module}'; did you mean '{near[0]}'?")
 
 
 def is_multitask_yaml(config: dict[str, Any]) -> bool:
-    """Return whether a model YAML ends in a head of this package."""
+    """Return whether a model YAML ends in a head of this package, or is one of a model that sees several frames."""
     try:
-        return any(line[2] in HEADS for line in config["head"])
+        return is_temporal_yaml(config) or any(line[2] in HEADS for line in config["head"])
     except (KeyError, IndexError, TypeError):
         return False
+
+
+def build_model(config: dict[str, Any], verbose: bool = True) -> MultiTaskModel:
+    """Return the model of a YAML of this package, as `load_model_yaml` gives it."""
+    from yolo_multitask.nn.temporal import TemporalModel
+
+    return (TemporalModel if is_temporal_yaml(config) else MultiTaskModel)(config, verbose=verbose)
 
 
 def parse_head(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -296,10 +311,11 @@ def network_of(weights: Any) -> nn.Module:
     return network
 
 
-def _source_name(network: nn.Module) -> str:
+def source_name(network: nn.Module) -> str:
     """Return what to call a network in a report: its file if it came from one."""
     path = getattr(network, "pt_path", None)
     return Path(str(path)).name if path else str((getattr(network, "yaml", None) or {}).get("yaml_file", "model"))
 
 
-host.register()  # also where a checkpoint is unpickled before the package was imported
+# which registers, also where a checkpoint is unpickled before the package was imported
+import_module("yolo_multitask.nn.temporal")

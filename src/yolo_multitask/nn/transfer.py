@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.nn.modules.head import Detect
 
 from yolo_multitask.nn.branches import BRANCHES, Branch
 from yolo_multitask.nn.heads.multitask import MultiTask
+from yolo_multitask.nn.heads.tracknet import TrackNet
 
 FIRST_CONV = "model.0.conv.weight"  # the host fills it also when the number of input channels differs
 
@@ -73,6 +76,12 @@ def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> 
     return parts
 
 
+def box_head(source: nn.Module) -> nn.Module:
+    """Return the layer of a network that finds boxes: the last, or where heads stand side by side the Pose head."""
+    index = getattr(source, "pose_idx", None)
+    return source.model[-1 if index is None else index]  # type: ignore[index]
+
+
 def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
     """Return the state of a module without the BatchNorm step counters, which say nothing about what was learned."""
     return {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -80,7 +89,7 @@ def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def branch_state(branch: Any, source: nn.Module) -> dict[str, torch.Tensor]:
     """Return the weights that `source` has for `branch`, under the branch's own names; empty if it has none."""
-    head = source.model[-1]  # type: ignore[index]
+    head = box_head(source)
     if isinstance(head, MultiTask):
         same = dict(head.branches.items()).get(branch.task)
         return {k: v.float() for k, v in same.state_dict().items()} if same is not None else {}
@@ -91,7 +100,7 @@ def branch_state(branch: Any, source: nn.Module) -> dict[str, torch.Tensor]:
 
 def trained_tasks(source: nn.Module) -> tuple[str, ...]:
     """Return the tasks that a network, stock or multitask, has branches for."""
-    head = source.model[-1]  # type: ignore[index]
+    head = box_head(source)
     if isinstance(head, MultiTask):
         return tuple(head.branches)
     return tuple(task for task, branch in BRANCHES.items() if type(head) is branch.stock)
@@ -145,3 +154,143 @@ def _rows_equal(value: torch.Tensor, other: torch.Tensor, rows: list[tuple[int, 
         return False
     i, j = zip(*rows, strict=True)
     return len(value) > max(i) and torch.equal(value[list(i)], other[list(j)].to(value))
+
+
+def load_trunk(model: Any, source: Any, layers: int) -> tuple[int, int]:
+    """Fill the first layers of a model that sees several frames, and count.
+
+    Args:
+        model: The model, with `num_groups` and `frame_channels`; filled in place.
+        source: A network, stock or of this package.
+        layers: How many layers are the trunk's.
+
+    Returns:
+        Tensors taken, tensors in the trunk.
+    """
+    names = tuple(f"model.{i}." for i in range(layers))
+    own = {k: v for k, v in weights_of(model).items() if k.startswith(names)}
+    state = {k: v.float() for k, v in source.state_dict().items() if k in own}
+    if FIRST_CONV in state:
+        groups, channels = getattr(source, "num_groups", 1), getattr(source, "frame_channels", None)
+        if (groups, channels) != (model.num_groups, model.frame_channels):
+            state[FIRST_CONV] = spread_over_frames(state[FIRST_CONV], groups, model.num_groups, model.frame_channels)
+    fitting = {k: v for k, v in state.items() if v.shape == own[k].shape}
+    model.load_state_dict(fitting, strict=False)
+    return len(fitting), len(own)
+
+
+def spread_over_frames(weight: torch.Tensor, groups: int, new_groups: int, new_channels: int) -> torch.Tensor:
+    """Return the weight of a first convolution for windows of other frames, which gives the same for a still window.
+
+    Args:
+        weight: (outputs, groups * channels, k, k), frame by frame.
+        groups: Frames of its windows, 1 of a stock network.
+        new_groups: Frames of the new windows.
+        new_channels: Channels of a new frame. A gray one stands for all colours at once, a colour for a third of gray.
+
+    Returns:
+        (outputs, new_groups * new_channels, k, k).
+    """
+    still = weight.unflatten(1, (groups, -1)).sum(1)
+    if new_channels == 1:
+        still = still.sum(1, keepdim=True)
+    elif still.shape[1] == 1:
+        still = still.expand(-1, new_channels, -1, -1) / new_channels
+    return still.repeat(1, new_groups, 1, 1) / new_groups
+
+
+def load_classes_and_boxes(
+    head: Any, source: nn.Module, own_names: Mapping[int, str], source_names: Mapping[int, str]
+) -> tuple[int, int]:
+    """Fill the box and class layers of a head, and count.
+
+    Classes are matched by name, and by number where no name is the same and both have as many.
+
+    Args:
+        head: The head, filled in place. Its class layers take the width of the source's.
+        source: A network, stock or of this package.
+        own_names: Names of the head's classes.
+        source_names: Names of the classes of the source's head.
+
+    Returns:
+        Tensors taken, tensors in these layers.
+    """
+    other = box_head(source)
+    taken = 0
+    if isinstance(other, Detect) and getattr(other, "cv2", None) is not None and type(other) is not TrackNet:
+        taken += _load_fitting(head.cv2, weights_of(other.cv2))
+        if _inputs(head.cv3) == _inputs(other.cv3) and _width(head.cv3) != _width(other.cv3):
+            head.cv3 = _with_classes(other.cv3, head.nc)
+            head.bias_init()
+            taken = _load_fitting(head.cv2, weights_of(other.cv2))
+        state = weights_of(other.cv3)
+        logits = {f"{i}.{len(stack) - 1}.{kind}" for i, stack in enumerate(other.cv3) for kind in ("weight", "bias")}
+        taken += _load_fitting(head.cv3, {k: v for k, v in state.items() if k not in logits})
+        taken += _load_rows(head.cv3, {k: state[k] for k in logits}, _matches(own_names, source_names))
+    return taken, len(weights_of(head.cv2)) + len(weights_of(head.cv3))
+
+
+def load_track_head(head: TrackNet, sources: Sequence[tuple[str, nn.Module]]) -> tuple[str, int, int]:
+    """Fill a TrackNet head from the first source that has one of as many groups, features and bins.
+
+    Returns:
+        (source, tensors taken, tensors in the head), as in `TransferReport.parts`.
+    """
+    own = weights_of(head)
+    for name, source in sources:
+        if (index := getattr(source, "detect_idx", None)) is None:
+            continue
+        other = source.model[index]  # type: ignore[index]
+        if (other.num_groups, other.features, other.reg_max) != (head.num_groups, head.features, head.reg_max):
+            continue
+        return name, _load_fitting(head, weights_of(other)), len(own)
+    return "", 0, len(own)
+
+
+def _load_fitting(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int:
+    """Fill a module with the tensors that fit and return how many do."""
+    own = weights_of(module)
+    fitting = {k: v.float() for k, v in state.items() if k in own and own[k].shape == v.shape}
+    module.load_state_dict(fitting, strict=False)
+    return len(fitting)
+
+
+def _load_rows(stacks: nn.Module, state: Mapping[str, torch.Tensor], rows: list[tuple[int, int]] | None) -> int:
+    """Fill rows of class logits, (own, source) index pairs; None for all of them, if the shapes are the same."""
+    if rows is None:
+        return _load_fitting(stacks, state)
+    own, taken = stacks.state_dict(), 0
+    for key, value in state.items():
+        if rows and own[key].shape[1:] == value.shape[1:]:
+            for i, j in rows:
+                own[key][i] = value[j].to(own[key])
+            taken += 1
+    return taken
+
+
+def _matches(own: Mapping[int, str], source: Mapping[int, str]) -> list[tuple[int, int]] | None:
+    """Return which classes have the same name, (own, source) index pairs; None if none has and both have as many.
+
+    Numbers are no names: those of a model built from a YAML.
+    """
+    index = {str(name).strip().lower(): i for i, name in source.items() if not str(name).isdigit()}
+    found = [(i, index[key]) for i, name in own.items() if (key := str(name).strip().lower()) in index]
+    return found if found or len(own) != len(source) else None
+
+
+def _inputs(stacks: Any) -> list[int]:
+    """Return the channels that stacks of convolutions take."""
+    return [next(m for m in stack.modules() if isinstance(m, nn.Conv2d)).in_channels for stack in stacks]
+
+
+def _width(stacks: Any) -> int:
+    return int(stacks[0][-1].in_channels)
+
+
+def _with_classes(stacks: Any, nc: int) -> Any:
+    """Return a copy of class layers with a last convolution of their own for `nc` classes."""
+    copy = deepcopy(stacks).float()
+    for stack in copy:
+        stack[-1] = nn.Conv2d(stack[-1].in_channels, nc, 1)
+        stack.requires_grad_(True)
+    return copy

@@ -83,6 +83,11 @@ class Metadata:
             raise ValueError(f"expected the metadata of a multitask model, found none; {AGAIN}.")
         if task != TASK:
             raise ValueError(f"expected a model of task '{TASK}', found '{task}'; run it with 'ymt predict' or 'yolo'.")
+        if texts.get("layout") == "temporal":
+            raise ValueError(
+                "expected a model of single images, found one of windows of frames, which a session does not run; use "
+                "MultiTaskYOLO(file).predict or .track, or 'ymt track model=FILE source=VIDEO'."
+            )
         given = {key: _literal(texts, key, kind) for key, kind in _REQUIRED.items()}
         optional = {"kpt_shape": list, "kpt_classes": list, "kpt_oks_sigmas": list, "channels": int, "masks": bool}
         given |= {key: _literal(texts, key, kind) for key, kind in optional.items() if key in texts}

@@ -127,7 +127,7 @@ def convert_mot(
             slices.append(_Slice(sequence=sequence, split=name, numbers=numbers))
             if sequence.info.frame_rate is not None:
                 length = sum(number in numbers for number in sequence.frames)
-                text = _seqinfo_text(sequence.name, sequence.info.frame_rate, length)
+                text = seqinfo_text(sequence.name, sequence.info.frame_rate, length)
                 files[f"{name}/{sequence.name}/seqinfo.ini"] = text
     counts: list[SequenceReport] = []
     pictures = {
@@ -220,7 +220,7 @@ def _pictures(
         counts.append(own)
 
 
-def _seqinfo_text(name: str, frame_rate: float, length: int) -> str:
+def seqinfo_text(name: str, frame_rate: float, length: int) -> str:
     """Return the ``seqinfo.ini`` of written images, beside which it stands."""
     return f"[Sequence]\nname={name}\nimDir=.\nframeRate={frame_rate:.9g}\nseqLength={length}\n"
 

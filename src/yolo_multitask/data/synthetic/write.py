@@ -122,7 +122,7 @@ def write_dataset(
     data = data_yaml(config, tuple(plan))
     spec = LabelSpec.from_data(data)
     total, done = sum(sequences * frames for sequences, frames, _ in plan.values()), 0
-    with _whole_folder(target) as folder:
+    with whole_folder(target) as folder:
         for split, (sequences, frames, step) in plan.items():
             length = (frames - 1) * step + 1
             for number, world_seed in enumerate(sequence_seeds(split, sequences, seed), 1):
@@ -131,7 +131,7 @@ def write_dataset(
                 for k in range(frames):
                     frame = world.frame(k * step)
                     image = folder / "images" / split / name / f"{k + 1:06d}.{image_format}"
-                    image.write_bytes(_encode(frame.image, image_format))
+                    image.write_bytes(encode(frame.image, image_format))
                     labels = frame_labels(frame, config)
                     write_labels(folder / "labels" / split / name / f"{k + 1:06d}.txt", labels, spec)
                     done += 1
@@ -252,7 +252,7 @@ def write_clip(
 
 
 @contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that takes the place of `target` at the end, or is removed after an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
@@ -266,7 +266,7 @@ def _whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _encode(image: NDArray[np.uint8], image_format: str) -> bytes:
+def encode(image: NDArray[np.uint8], image_format: str) -> bytes:
     """File contents of a picture (H, W, 3) BGR."""
     good, data = cv2.imencode(f".{image_format}", image, list(ENCODINGS[image_format]))
     if not good:
