@@ -198,7 +198,8 @@ def test_an_object_leaves_the_cells_beside_it_open_in_its_class_alone(visible: i
     unknown, classes = found.unknown_BNC[0, finest], found.classes_BNC[0, finest]
     assert set(unknown[:, 1].nonzero().flatten().tolist()) == (cells if visible == 3 else cells - {own})
     assert classes[:, 1].nonzero().flatten().tolist() == ([] if visible == 3 else [own])
-    assert not (unknown[:, 0].any() or classes[:, 0].any())
+    assert not unknown[:, 0].any()
+    assert not classes[:, 0].any()
     assert set(found.element_M[found.element_M < GROUPS * 64].tolist()) == cells  # the position is learned in all
 
 

@@ -1,7 +1,7 @@
 """Losses of the `TrackNet` head: where the objects of each frame are, and in which cells they are.
 
-An object trains, at every level, the cell that holds it and those around it, in the group of its frame. Its position is
-learned in all of them, as distributions (DFL, https://arxiv.org/abs/2006.04388). Its class is learned with focal loss
+An object trains, at every level, the cell that holds it and those around it, in the group of its frame. Its position
+is learned in all of them, as distributions (DFL, https://arxiv.org/abs/2006.04388). Its class is learned with focal loss
 (https://arxiv.org/abs/1708.02002) in the cell that holds it, against the hardest of those that are not beside an object:
 a cell beside one sees nearly the same, and what it says is merged with what that one says.
 
@@ -39,8 +39,8 @@ class PointTargets:
         fits_MF: Whether a feature is known and can be said. At most one pair of an element has any.
         out_of_range: How many known points cannot be said in the element that holds the object.
         classes_BNC: Whether an object of the class that can be seen is in the element.
-        unknown_BNC: Of which classes nothing is known: the frame is not labelled, a hidden object is there, or any is in
-            a cell beside.
+        unknown_BNC: Of which classes nothing is known: the frame is not labelled, a hidden object is there, or any is
+            in a cell beside.
     """
 
     image_M: torch.Tensor

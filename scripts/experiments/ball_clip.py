@@ -1,6 +1,6 @@
-r"""A ball in a tennis broadcast: windows of frames beside a stock detector on single frames, with one budget.
+r"""A ball in a broadcast clip: windows of frames beside a stock detector on single frames, with one budget.
 
-    python scripts/experiments/tennis.py --clip DIR --weights yolov8n.pt --out runs/tennis
+    python scripts/experiments/ball_clip.py --clip DIR --weights yolov8n.pt --out runs/ball
 
 DIR is a clip of the TrackNet data: frames and `labels.csv`. Both networks are trained on the first `--split` frames and
 measured on the rest; no window holds frames of both. The stock network sees each training frame as a picture with one
@@ -47,12 +47,12 @@ def main() -> None:
     boxes = write_boxes(args, {"train": train_clip, "val": val_clip})
     passes = len(train_clip) * args.epochs
     print(f"{passes} network passes each, {-(-len(train_clip) // args.batch) * args.epochs} steps of {args.batch}")
-    rows = {
-        f"{args.frames} frames": once(args.out / "windows.json", lambda: run_windows(args, data, val_clip)),
-        f"stock {Path(args.weights).stem}, single frames": once(
-            args.out / "single.json", lambda: run_single(args, boxes, val_clip)
-        ),
-    }
+    rows = {}
+    if args.only != "single":
+        rows[f"{args.frames} frames"] = once(args.out / "windows.json", lambda: run_windows(args, data, val_clip))
+    if args.only != "windows":
+        name = f"stock {Path(args.weights).stem}, single frames"
+        rows[name] = once(args.out / "single.json", lambda: run_single(args, boxes, val_clip))
     print(f"{len(val_clip)} frames, {sum(len(f.points) for f in val_clip.labels)} balls, at confidence 0.25:")
     print(table(rows, COLUMNS))
 
@@ -65,9 +65,11 @@ def parse() -> argparse.Namespace:
     add("--weights", type=lambda path: Path(path).absolute(), required=True, help="a stock checkpoint of scale n")
     add("--out", type=lambda path: Path(path).absolute(), required=True)
     add("--split", type=int, default=120, help="frames to train on")
-    add("--frames", type=int, default=10, help="frames of a window")
+    add("--frames", type=int, default=5, help="frames of a window")
+    add("--only", choices=("windows", "single"), help="one of the two, to train them side by side")
+    add("--track-pos", type=float, default=5.0, help="gain of the position loss")
     add("--box", type=float, default=12, help="side of the stock network's boxes in pixels of the frame")
-    add("--imgsz", type=int, default=640)
+    add("--imgsz", type=int, default=480)
     add("--epochs", type=int, default=12)
     add("--batch", type=int, default=4)
     add("--lr", type=float, default=0.001)
@@ -120,7 +122,8 @@ def run_windows(args: argparse.Namespace, data: Path, clip: Clip) -> dict[str, A
     config.pop("yaml_file")
     file = args.out / "windows-multitask.yaml"
     file.write_text(yaml.safe_dump(config))
-    given = settings(args, data, "windows") | {"window_stride": 1, "pretrained": str(args.weights)}
+    given = settings(args, data, "windows") | {"window_stride": 1, "track_pos": args.track_pos}
+    given |= {"pretrained": str(args.weights)}
     model = MultiTaskYOLO(train_once(file, args.out / "windows" / "weights" / "last.pt", given))
     frames = [clip.frames.read(i) for i in range(len(clip))]
     quiet = {"imgsz": args.imgsz, "device": "cpu", "verbose": False, "project": str(args.out), "exist_ok": True}
