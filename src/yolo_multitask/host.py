@@ -53,8 +53,8 @@ def register() -> None:
     """Make the host know the task `multitask` and the tracker `multicue`, and trust this package's classes in
     checkpoints. Safe to call repeatedly.
     """
-    from yolo_multitask.nn.branches import BRANCHES
-    from yolo_multitask.nn.heads import MultiTask
+    from yolo_multitask.nn.branches import BRANCHES, BRANCHES_26
+    from yolo_multitask.nn.heads import MultiTask, MultiTask26
     from yolo_multitask.nn.network import MultiTaskModel
 
     for table, value in _TABLES:
@@ -62,7 +62,7 @@ def register() -> None:
     TRACKER_MAP.setdefault("multicue", HostMultiCue)
     add_safe_globals = getattr(torch.serialization, "add_safe_globals", None)  # torch >= 2.4
     if add_safe_globals is not None:
-        add_safe_globals([MultiTaskModel, MultiTask, *BRANCHES.values()])
+        add_safe_globals([MultiTaskModel, MultiTask, MultiTask26, *BRANCHES.values(), *BRANCHES_26.values()])
 
 
 def is_registered() -> bool:
@@ -104,7 +104,8 @@ def copy_attributes(new: nn.Module, old: nn.Module, names: tuple[str, ...]) -> N
 
 
 def decode_boxes(head: Detect, raw: Mapping[str, Any]) -> torch.Tensor:
-    """Return the boxes and class probabilities of a head, (B, 4 + nc, A), cx cy w h in input pixels.
+    """Return the boxes and class probabilities of a head, (B, 4 + nc, A), cx cy w h in input pixels, or x1 y1 x2 y2
+    where it is `end2end`.
 
     Sets the head's `anchors` (2, A) in grid units and `strides` (1, A), which its branches decode with.
 

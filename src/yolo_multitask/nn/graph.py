@@ -78,7 +78,7 @@ class GraphSites(Sites):
         each = [torch.ones_like(e.x_N[1:, None]) * self.strides_of_levels[e.number] for e in self.levels]
         return self._gather(each).T
 
-    def run(self, stacks: nn.ModuleList) -> torch.Tensor:
+    def run(self, stacks: Sequence[nn.Module] | nn.ModuleList) -> torch.Tensor:
         """See `Sites.run`."""
         return self._gather([level.run(stacks[level.number])[1:] for level in self.levels]).T[None]
 
@@ -146,7 +146,7 @@ def suppress(
     if branch is None:
         return (out,)
     assert isinstance(branch, SegmentBranch)
-    proto = branch.proto(maps["feats"][0])
+    proto = branch.whole_prototypes(maps["feats"])
     if not how.masks:
         return out, proto
     used = out[:, torch.arange(rank_K.max() + 1, device=out.device)]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_multitask.nn.branches import BRANCHES, Branch
+from yolo_multitask.nn.branches import BRANCHES, BRANCHES_26, Branch
 from yolo_multitask.nn.heads.multitask import MultiTask
 
 FIRST_CONV = "model.0.conv.weight"  # the host fills it also when the number of input channels differs
@@ -83,7 +83,7 @@ def branch_state(branch: Any, source: nn.Module) -> dict[str, torch.Tensor]:
     head = source.model[-1]  # type: ignore[index]
     if isinstance(head, MultiTask):
         same = dict(head.branches.items()).get(branch.task)
-        return {k: v.float() for k, v in same.state_dict().items()} if same is not None else {}
+        return {k: v.float() for k, v in same.state_dict().items()} if type(same) is type(branch) else {}
     if isinstance(branch, Branch) and type(head) is branch.stock:
         return {k: v.float() for k, v in branch.stock_state(head).items()}
     return {}
@@ -94,7 +94,7 @@ def trained_tasks(source: nn.Module) -> tuple[str, ...]:
     head = source.model[-1]  # type: ignore[index]
     if isinstance(head, MultiTask):
         return tuple(head.branches)
-    return tuple(task for task, branch in BRANCHES.items() if type(head) is branch.stock)
+    return tuple(task for task in BRANCHES if type(head) in (BRANCHES[task].stock, BRANCHES_26[task].stock))
 
 
 def count_parts(
