@@ -25,6 +25,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import guess_model_scale, load_checkpoint
 from ultralytics.trackers.track import TRACKER_MAP
+from ultralytics.utils import tal
 from ultralytics.utils.checks import parse_version
 from ultralytics.utils.torch_utils import initialize_weights
 
@@ -115,6 +116,11 @@ def decode_boxes(head: Detect, raw: Mapping[str, Any]) -> torch.Tensor:
     """
     y: torch.Tensor = Detect._inference(head, raw)
     return y
+
+
+def mask_assigner() -> Any:
+    """Return the host's class of assigners by masks; None where it has none yet."""
+    return getattr(tal, "SegTaskAlignedAssigner", None)  # newer than the lowest supported version
 
 
 def raise_max_det(args: Any, datasets: Mapping[str, Any]) -> None:

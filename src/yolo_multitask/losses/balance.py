@@ -14,7 +14,7 @@ from torch import nn
 
 from yolo_multitask.tasks import SPECS
 
-_TASK_OF = {loss: name for name, spec in SPECS.items() for loss in spec.losses}
+_TASK_OF = {loss: name for name, spec in SPECS.items() for loss in (*spec.losses, *spec.more)}
 
 
 class UncertaintyBalance(nn.Module):

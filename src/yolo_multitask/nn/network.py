@@ -148,7 +148,7 @@ class MultiTaskModel(DetectionModel):
             self.names = dict(names)
         counts = count_parts(self.state_dict(), state, self.head.i, self.names, names)
         parts = {part: (name, *count) for part, count in counts.items()}
-        report = TransferReport({**parts, **load_branches(self.head, sources)})
+        report = TransferReport({**parts, **load_branches(self.head, sources, self.names)})
         if len(sources) > 1:
             self.pt_path = None  # merged: no longer the weights of one file
         if verbose:

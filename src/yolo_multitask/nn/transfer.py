@@ -44,7 +44,9 @@ class TransferReport:
         return "\n".join(lines)
 
 
-def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> dict[str, tuple[str, int, int]]:
+def load_branches(
+    head: MultiTask, sources: Sequence[tuple[str, nn.Module]], names: Mapping[int, str] | None = None
+) -> dict[str, tuple[str, int, int]]:
     """Fill each branch from the first source that has it.
 
     Branches are matched by what they are (mask coefficients and prototypes, keypoints), never by raw key: the host's
@@ -54,6 +56,7 @@ def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> 
     Args:
         head: The head to fill, in place.
         sources: (name, network) pairs, stock or multitask.
+        names: Class names by index of the model, by which the rows of class layers are matched.
 
     Returns:
         Task -> (source, tensors taken, tensors in the branch), as in `TransferReport.parts`.
@@ -67,10 +70,28 @@ def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> 
             if not state:
                 continue
             fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+            for key in branch.class_layers:  # type: ignore[union-attr]
+                rows = rows_by_name(names or {}, getattr(source, "names", {}))
+                if rows and key in state and own[key].shape[1:] == state[key].shape[1:]:
+                    fitting[key] = own[key].clone()
+                    for i, j in rows:
+                        fitting[key][i] = state[key][j]
             branch.load_state_dict(fitting, strict=False)
             parts[task] = (name, len(fitting), len(own))
             break
     return parts
+
+
+def rows_by_name(names: Mapping[int, str], source_names: Mapping[int, str]) -> list[tuple[int, int]]:
+    """Return the rows of a class layer that two models share by class name, (own, source) pairs.
+
+    Nothing where the classes are the same in the same order, or are numbered alone: the rows are then taken as they
+    are.
+    """
+    numbered = any(all(str(k) == str(v) for k, v in each.items()) for each in (names, source_names))
+    if numbered or dict(names) == dict(source_names):
+        return []
+    return _shared_rows(names, source_names)
 
 
 def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -118,8 +139,7 @@ def count_parts(
         rows were matched by class name.
     """
     prefix = f"model.{head_index}."
-    index = {str(name).lower(): i for i, name in source_names.items()}
-    rows = [(i, index[str(name).lower()]) for i, name in own_names.items() if str(name).lower() in index]
+    rows = _shared_rows(own_names, source_names)
     taken = {"trunk": 0, "box/cls": 0}
     total = {"trunk": 0, "box/cls": 0}
     for key, value in own.items():
@@ -137,6 +157,11 @@ def count_parts(
         elif part == "box/cls":
             taken[part] += _rows_equal(value, other, rows)
     return {part: (taken[part], total[part]) for part in taken}
+
+
+def _shared_rows(names: Mapping[int, str], source_names: Mapping[int, str]) -> list[tuple[int, int]]:
+    index = {str(name).lower(): i for i, name in source_names.items()}
+    return [(i, index[str(name).lower()]) for i, name in names.items() if str(name).lower() in index]
 
 
 def _rows_equal(value: torch.Tensor, other: torch.Tensor, rows: list[tuple[int, int]]) -> bool:

@@ -27,6 +27,7 @@ class Branch(nn.Module):
         doubled: Names of the layers that a one-to-one head has of its own. The copy of `convs` is `one2one_convs`.
         training_only: Names of the layers that no inference needs.
         detached: Raw outputs of `shared` that the loss of a one-to-one head does not train.
+        class_layers: Names of the weights whose rows are classes.
     """
 
     task: str
@@ -34,6 +35,7 @@ class Branch(nn.Module):
     doubled: tuple[str, ...] = ()
     training_only: tuple[str, ...] = ()
     detached: tuple[str, ...] = ()
+    class_layers: tuple[str, ...] = ()
 
     @property
     def row(self) -> dict[str, int]:

@@ -101,6 +101,7 @@ class SegmentBranch26(SegmentBranch):
 
     stock = Segment26
     fused = FusedProto26
+    class_layers = ("proto.semseg.2.weight", "proto.semseg.2.bias")
 
     def __init__(self, ch: tuple[int, ...], nm: int = 32, npr: int = 256, nc: int = 80) -> None:
         """Build the branch for `nc` classes; see `SegmentBranch`."""
