@@ -196,6 +196,15 @@ class MultiTask(Detect):
         for branch in self.branches.values():
             branch.strip(one2one)  # type: ignore[operator]
 
+    def best(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return score, class and anchor of the best detections of a one-to-one head, (B, K) each, the best first.
+
+        Args:
+            scores: Class probabilities (B, nc, A).
+        """
+        score, cls, anchor = self.get_topk_index(scores.permute(0, 2, 1), self.max_det)
+        return score[..., 0], cls[..., 0], anchor
+
     def boxes_at(self, sites: Sites) -> torch.Tensor:
         """Return the boxes at a few anchors in input pixels, (4, N), cx cy w h, or x1 y1 x2 y2 if `end2end`."""
         if not len(sites):
