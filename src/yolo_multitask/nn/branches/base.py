@@ -117,7 +117,7 @@ class ConvBranch(Branch):
         convs: Two 3x3 and one 1x1 convolution per level.
     """
 
-    doubled = ("convs",)
+    doubled: tuple[str, ...] = ("convs",)
 
     def __init__(self, columns: int, ch: tuple[int, ...]) -> None:
         """Build the convolutions.
@@ -142,7 +142,7 @@ def stock_layers(head: Any, names: Mapping[str, str]) -> dict[str, torch.Tensor]
         head: The host's head.
         names: Our name of a layer -> the host's.
     """
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for prefix in ("", "one2one_"):
         for own, theirs in names.items():
             layer = getattr(head, prefix + theirs, None)
