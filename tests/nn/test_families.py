@@ -24,7 +24,7 @@ def build(family: str) -> MultiTaskModel:
     """Return a model of a family, with the trunk a quarter as wide where its YAML can be scaled."""
     config = load_model_yaml(f"{family}-multitask.yaml") | {"next": True, "embed_dim": 16}
     if config.get("scales"):
-        config["scales"] = {"n": [0.33, 0.125, 1024]}
+        config["scales"] = {"n": [0.33, 0.25 if family == "yolo12n" else 0.125, 1024]}  # whose blocks are 32 wide
     elif family.startswith("demo"):
         config["width_multiple"] = 0.5
     model = MultiTaskModel(config, nc=2, kpt_shape=(5, 3), verbose=False)

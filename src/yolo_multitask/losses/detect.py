@@ -77,7 +77,7 @@ class DetectLoss(v8DetectionLoss):
         """
         super().__init__(model, tal_topk, tal_topk2)
         sigmas = None if sigmas is None else sigmas.to(self.device)
-        self.assigner = quality_assigner(self.assigner, branches or {}, sigmas)
+        self.assigner: Any = quality_assigner(self.assigner, branches or {}, sigmas)  # type: ignore[has-type]
 
     def __call__(  # type: ignore[override]
         self, raw: dict[str, Any], batch: dict[str, Any]

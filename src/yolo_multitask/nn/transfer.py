@@ -103,7 +103,7 @@ def branch_state(branch: Any, source: nn.Module) -> dict[str, torch.Tensor]:
     """Return the weights that `source` has for `branch`, under the branch's own names; empty if it has none."""
     head = source.model[-1]  # type: ignore[index]
     if isinstance(head, MultiTask):
-        same = dict(head.branches.items()).get(branch.task)
+        same: Any = dict(head.branches.items()).get(branch.task)
         return {k: v.float() for k, v in same.state_dict().items()} if type(same) is type(branch) else {}
     if isinstance(branch, Branch) and type(head) is branch.stock:
         return {k: v.float() for k, v in branch.stock_state(head).items()}

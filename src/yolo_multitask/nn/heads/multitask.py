@@ -174,7 +174,7 @@ class MultiTask(Detect):
         raw: dict[str, torch.Tensor] = self.forward_head(feats, **(self.one2one if one2one else self.one2many))
         for branch in self.running.values():
             raw.update(branch(feats, one2one=one2one))
-        return raw | shared
+        return {**raw, **shared}
 
     @property
     def _used(self) -> dict[str, Any]:
