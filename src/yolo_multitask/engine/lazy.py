@@ -59,7 +59,7 @@ def detect(
         **settings: Further arguments of the host's NMS; of a one-to-one head `max_det` alone counts.
     """
     if head.end2end:
-        most = int(settings.get("max_det", head.max_det))
+        most: Any = settings.get("max_det", head.max_det)
         kept, places = _select_best(head, scores, conf, classes, most)
         sites = Sites(maps["feats"], head.stride, *places)
         boxes_4N = head.boxes_at(sites)
