@@ -63,8 +63,9 @@ def export(checkpoint: Path, folder: Path, **given: Any) -> MultiTaskYOLO:
     """Return an exported file, made from a copy of the checkpoint."""
     source = folder / "model.pt"
     source.write_bytes(checkpoint.read_bytes())
-    own = {key: BASE[key] for key in ("conf", "iou", "max_det")} if given.get("nms") else {}
-    return MultiTaskYOLO(MultiTaskYOLO(source).export(imgsz=SIDE, device="cpu", **own, **given))
+    keys = ("conf", "iou", "max_det") if given.get("nms") else ("max_det",) if given.get("nms") is False else ()
+    own = {key: BASE[key] for key in keys}  # the smaller of the pictures has fewer anchors than 300
+    return MultiTaskYOLO(MultiTaskYOLO(source).export(imgsz=SIDE, device="cpu", **{**own, **given}))
 
 
 def images(size: tuple[int, int]) -> list[np.ndarray]:
