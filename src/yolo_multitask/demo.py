@@ -30,6 +30,7 @@ from yolo_multitask.data.labels import LabelSpec, read_labels
 from yolo_multitask.data.synthetic import WorldConfig, data_yaml, sequence_seeds, write_clip, write_dataset
 from yolo_multitask.engine.results import Results
 from yolo_multitask.model import MultiTaskYOLO
+from yolo_multitask.nn.network import load_model_yaml
 from yolo_multitask.tasks import SPECS
 
 Image = NDArray[np.uint8]
@@ -109,7 +110,11 @@ TRAINING: Mapping[str, Any] = MappingProxyType(
 
 
 def run_demo(
-    out: Path | str = "ymt-demo", long: bool = False, seed: int = 0, config: DemoConfig | None = None
+    out: Path | str = "ymt-demo",
+    long: bool = False,
+    seed: int = 0,
+    config: DemoConfig | None = None,
+    model: str | None = None,
 ) -> dict[str, float]:
     """Render, train, validate, predict, track, export, and leave the results in a folder.
 
@@ -123,13 +128,15 @@ def run_demo(
         long: Whether to do about three times the work, on larger pictures, for better results.
         seed: Of the world and of the training, 0 or above.
         config: How much to do; overrides `long`.
+        model: Model YAML by name or path, such as `demo26-multitask.yaml`; by default that of `config`.
 
     Returns:
         The metrics by the validator's keys: precision on the validation sequences, such as `metrics/mAP50-95(P)`, and
         tracks on the test sequences, such as `metrics/IDF1(T)`.
 
     Raises:
-        ValueError: If `out` is in use or the seed is negative.
+        ValueError: If `out` is in use, the seed is negative or `model` is none of this package.
+        FileNotFoundError: If there is no such model.
         OSError: If a file cannot be written. Whatever is raised, nothing is left behind.
     """
     out = Path(out).absolute()
@@ -138,6 +145,9 @@ def run_demo(
     if seed < 0:
         raise ValueError(f"seed={seed}: expected 0 or above.")
     config = config or (LONG if long else SHORT)
+    if model is not None:
+        load_model_yaml(model)  # before anything is rendered
+        config = replace(config, model=model)
     seconds: dict[str, float] = {}
     with staged(out) as folder, _threads() as threads:
         with _stage("render", seconds):

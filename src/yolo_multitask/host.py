@@ -26,6 +26,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import guess_model_scale, load_checkpoint
 from ultralytics.trackers.track import TRACKER_MAP
+from ultralytics.utils import tal
 from ultralytics.utils.checks import parse_version
 from ultralytics.utils.torch_utils import initialize_weights
 
@@ -54,9 +55,9 @@ def register() -> None:
     """Make the host know the task `multitask` and the tracker `multicue`, and trust this package's classes in
     checkpoints. Safe to call repeatedly.
     """
-    from yolo_multitask.nn.branches import BRANCHES
+    from yolo_multitask.nn.branches import BRANCHES, BRANCHES_26
     from yolo_multitask.nn.features import Column, Feature, FeatureSet
-    from yolo_multitask.nn.heads import MultiTask, TrackNet
+    from yolo_multitask.nn.heads import MultiTask, MultiTask26, TrackNet
     from yolo_multitask.nn.network import MultiTaskModel
     from yolo_multitask.nn.temporal import TemporalModel
 
@@ -65,8 +66,9 @@ def register() -> None:
     TRACKER_MAP.setdefault("multicue", HostMultiCue)
     add_safe_globals = getattr(torch.serialization, "add_safe_globals", None)  # torch >= 2.4
     if add_safe_globals is not None:
+        branches = (*BRANCHES.values(), *BRANCHES_26.values())
         features = (FeatureSet, Feature, Column)
-        add_safe_globals([MultiTaskModel, TemporalModel, MultiTask, TrackNet, *features, *BRANCHES.values()])
+        add_safe_globals([MultiTaskModel, TemporalModel, MultiTask, MultiTask26, TrackNet, *branches, *features])
 
 
 def is_registered() -> bool:
@@ -113,7 +115,8 @@ def copy_attributes(new: nn.Module, old: nn.Module, names: tuple[str, ...]) -> N
 
 
 def decode_boxes(head: Detect, raw: Mapping[str, Any]) -> torch.Tensor:
-    """Return the boxes and class probabilities of a head, (B, 4 + nc, A), cx cy w h in input pixels.
+    """Return the boxes and class probabilities of a head, (B, 4 + nc, A), cx cy w h in input pixels, or x1 y1 x2 y2
+    where it is `end2end`.
 
     Sets the head's `anchors` (2, A) in grid units and `strides` (1, A), which its branches decode with.
 
@@ -123,6 +126,11 @@ def decode_boxes(head: Detect, raw: Mapping[str, Any]) -> torch.Tensor:
     """
     y: torch.Tensor = Detect._inference(head, raw)
     return y
+
+
+def mask_assigner() -> Any:
+    """Return the host's class of assigners by masks; None where it has none yet."""
+    return getattr(tal, "SegTaskAlignedAssigner", None)  # newer than the lowest supported version
 
 
 def raise_max_det(args: Any, datasets: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ names here, and a test keeps their keys equal. This module imports neither torch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 TASK = "multitask"  # what the host calls a model of this package
 TASKS = ("detect", "segment", "pose", "track")
@@ -25,9 +26,11 @@ class TaskSpec:
         title: Column title in the validation table and prefix of its curve plots.
         label: The field of a label line that trains it.
         flag: Batch key that says which instances are labelled for it, bool (N,); None where all are.
-        raw: Keys that its branch adds to the head's raw output; `next` only where the branch predicts it.
+        raw: Keys that its branch adds to the head's raw output; `next` only where the branch predicts it. Those of
+            YOLO26 add `semantic` and `kpts_sigma` in training.
         losses: Names of its loss items, in the order in which they are logged; `next_loss` only with `next`.
         gains: Configuration keys that scale its losses.
+        more: Losses that only the heads of YOLO26 have, with the gain of each; `l1_loss` stands in place of `dfl_loss`.
         metric: Attribute of `MultiTaskMetrics` that holds its results, as in the host.
         precision: Whether it is measured by average precision, frame by frame.
     """
@@ -42,6 +45,7 @@ class TaskSpec:
     gains: tuple[str, ...]
     metric: str
     precision: bool
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 SPECS: dict[str, TaskSpec] = {
@@ -56,6 +60,7 @@ SPECS: dict[str, TaskSpec] = {
         gains=("box", "cls", "dfl"),
         metric="box",
         precision=True,
+        more={"l1_loss": "dfl"},
     ),
     "segment": TaskSpec(
         name="segment",
@@ -68,6 +73,7 @@ SPECS: dict[str, TaskSpec] = {
         gains=("seg",),
         metric="seg",
         precision=True,
+        more={"sem_loss": "seg"},
     ),
     "pose": TaskSpec(
         name="pose",
@@ -80,6 +86,7 @@ SPECS: dict[str, TaskSpec] = {
         gains=("pose", "kobj"),
         metric="pose",
         precision=True,
+        more={"rle_loss": "rle"},
     ),
     "track": TaskSpec(
         name="track",

@@ -39,7 +39,8 @@ from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer,
 from ultralytics.nn import tasks
 from ultralytics.nn.modules.head import Detect, Pose, Segment
 from ultralytics.utils.instance import Instances
-from ultralytics.utils.loss import KeypointLoss, v8DetectionLoss, v8SegmentationLoss
+from ultralytics.utils.loss import E2ELoss, KeypointLoss, PoseLoss26, v8DetectionLoss, v8SegmentationLoss
+from ultralytics.utils.tal import PoseTaskAlignedAssigner
 from ultralytics.utils.torch_utils import ModelEMA
 
 from yolo_multitask import host
@@ -59,6 +60,10 @@ def test_version_is_supported() -> None:
     ("owner", "names"),
     [
         (Detect, {"one2many", "forward_head", "_inference", "bias_init", "decode_bboxes", "_get_decode_boxes"}),
+        (Detect, {"one2one", "end2end", "postprocess", "get_topk_index", "fuse"}),
+        (E2ELoss, {"update", "decay"}),
+        (PoseLoss26, {"calculate_rle_loss"}),
+        (PoseTaskAlignedAssigner, {"select_candidates_in_gts", "get_box_metrics", "pair_overlaps", "forward"}),
         (tasks.BaseModel, {"load", "loss", "init_criterion", "_remap_cls_by_names", "is_fused", "fuse"}),
         (tasks.DetectionModel, {"set_head_attr", "end2end"}),
         (v8DetectionLoss, {"get_assigned_targets_and_loss", "preprocess", "bbox_decode"}),
@@ -453,3 +458,28 @@ def test_nothing_of_the_host_is_rebound() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_masks_take_part_in_the_assignment_as_here() -> None:
+    assigner = host.mask_assigner()
+    if assigner is None:
+        pytest.skip("this Ultralytics does not assign by masks")
+    wanted = {"scores", "labels", "pd_coef", "mask_scale", "proto", "gt_masks"}
+    assert wanted <= parameters(assigner.pair_overlaps)
+    assert {"pd_kpts", "gt_kpts"} <= parameters(PoseTaskAlignedAssigner.pair_overlaps)
+
+
+def test_two_heads_have_the_weights_that_the_schedule_sets() -> None:
+    class Loss:
+        hyp = type("Args", (), {"epochs": 5})
+
+        def __init__(self, _: object, tal_topk: int, tal_topk2: int | None = None) -> None:
+            self.topk = (tal_topk, tal_topk2)
+
+    schedule = E2ELoss(None, Loss)
+    assert (schedule.one2many.topk, schedule.one2one.topk) == ((10, None), (7, 1))
+    assert (schedule.o2m, schedule.updates) == (0.8, 0)
+    schedule.update()
+    assert schedule.updates == 1
+    assert schedule.o2m + schedule.o2o == pytest.approx(1.0)
+    assert schedule.o2m < 0.8

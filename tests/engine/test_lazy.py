@@ -24,7 +24,7 @@ from yolo_multitask.nn import proto, sites
 from yolo_multitask.nn.heads import MultiTask
 from yolo_multitask.nn.network import MultiTaskModel
 
-FAMILIES = ("yolov8n", "yolo11n")
+FAMILIES = ("yolov8n", "yolo11n", "yolo26n")
 FIELDS = ("boxes", "masks", "keypoints", "embeddings", "next_boxes")
 
 

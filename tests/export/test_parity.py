@@ -16,6 +16,7 @@ from support.training import random_model
 from yolo_multitask import MultiTaskYOLO
 from yolo_multitask.engine.results import Results
 from yolo_multitask.export.formats import NO_BATCH
+from yolo_multitask.runtime import Session
 
 SIDE = 64
 SIZES = ((SIDE, SIDE), (32, 96))
@@ -66,8 +67,9 @@ def export(checkpoint: Path, folder: Path, **given: Any) -> MultiTaskYOLO:
     """Return an exported file, made from a copy of the checkpoint."""
     source = folder / "model.pt"
     source.write_bytes(checkpoint.read_bytes())
-    own = {key: BASE[key] for key in ("conf", "iou", "max_det")} if given.get("nms") else {}
-    return MultiTaskYOLO(MultiTaskYOLO(source).export(imgsz=SIDE, device="cpu", **own, **given))
+    keys = ("conf", "iou", "max_det") if given.get("nms") else ("max_det",) if given.get("nms") is False else ()
+    own = {key: BASE[key] for key in keys}  # the smaller of the pictures has fewer anchors than 300
+    return MultiTaskYOLO(MultiTaskYOLO(source).export(imgsz=SIDE, device="cpu", **{**own, **given}))
 
 
 def images(size: tuple[int, int]) -> list[np.ndarray]:
@@ -97,7 +99,8 @@ def check_same(expected: Results, found: Results) -> None:
 def check_file(checkpoint: Path, folder: Path, **given: Any) -> None:
     """Export, and check all results of the file."""
     file, network = export(checkpoint, folder, **given), MultiTaskYOLO(checkpoint)
-    switches = {"track": False} if given.get("track") is False else {}
+    switches: dict[str, Any] = {"track": False} if given.get("track") is False else {}
+    switches |= {"nms": False} if given.get("nms") is False else {}
     for size in SIZES if given.get("dynamic") else SIZES[:1]:
         pictures = images(size)
         expected = [network.predict(picture, imgsz=size, **BASE, **switches)[0] for picture in pictures]
@@ -112,6 +115,52 @@ def check_file(checkpoint: Path, folder: Path, **given: Any) -> None:
 @pytest.mark.parametrize("fmt", ["onnx", "torchscript"])
 def test_a_file_predicts_as_its_network(checkpoint: Path, tmp_path: Path, fmt: str, kind: str) -> None:
     check_file(checkpoint, tmp_path, format=fmt, **KINDS[kind])
+
+
+@pytest.fixture(scope="module")
+def dual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkpoint of a network with two heads, whose detections are of a few cells each."""
+    folder = tmp_path_factory.mktemp("dual")
+    model = random_model(folder, family="yolo26n")
+    for stack in (*model.model.head.cv2, *model.model.head.one2one_cv2):
+        stack[-1].bias.data[:] = 1.5
+    model.save(folder / "model.pt")
+    return folder / "model.pt"
+
+
+ONE2ONE: dict[str, dict[str, Any]] = {
+    "fixed": {},
+    "dynamic": {"dynamic": True},
+    "batch": {"batch": 2},
+    "few": {"conf": BASE["conf"]},
+}
+
+
+@pytest.mark.parametrize("kind", ONE2ONE)
+@pytest.mark.parametrize("fmt", ["onnx", "torchscript"])
+def test_a_file_without_an_nms_predicts_as_its_one_to_one_head(dual: Path, tmp_path: Path, fmt: str, kind: str) -> None:
+    check_file(dual, tmp_path, format=fmt, nms=False, **ONE2ONE[kind])
+
+
+def test_no_nms_is_in_a_file_of_the_one_to_one_head(dual: Path, tmp_path: Path) -> None:
+    import onnx
+
+    export(dual, tmp_path, format="onnx", nms=False, dynamic=True, max_det=7)
+    model = onnx.load(tmp_path / "model.onnx")
+    assert not [node for node in model.graph.node if node.op_type == "NonMaxSuppression"]
+    rows = model.graph.output[0].type.tensor_type.shape.dim
+    network: Any = MultiTaskYOLO(dual).model
+    assert [side.dim_value for side in rows] == [0, 7, 6 + network.head.layout.extra]
+    found = Session(tmp_path / "model.onnx").predict(images(SIZES[0])[0], conf=0.01)
+    wanted = MultiTaskYOLO(dual).predict(
+        images(SIZES[0])[0], imgsz=SIDE, nms=False, conf=0.01, max_det=7, verbose=False
+    )
+    np.testing.assert_allclose(np.sort(found.xyxy, 0), np.sort(wanted[0].boxes.xyxy.numpy(), 0), atol=1e-3)
+
+
+@pytest.mark.parametrize("switch", [{"nms": None}, {"nms": True}, {"end2end": False}])
+def test_the_one_to_many_head_is_exported_too(dual: Path, tmp_path: Path, switch: dict[str, Any]) -> None:
+    check_file(dual, tmp_path, format="onnx", **switch)
 
 
 @pytest.mark.formats

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from support.models import make_batch, randomise, tiny_model, tiny_yaml
-from ultralytics.nn.tasks import DetectionModel, PoseModel, SegmentationModel
+from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel
 
 from yolo_multitask.losses import MultiTaskLoss
 from yolo_multitask.losses.distill import DistillLoss, box_size, keypoint_terms, mask_term
@@ -124,7 +124,7 @@ def test_each_task_is_taught_once() -> None:
         ({"kpt_shape": (5, 3)}, lambda: stock("pose"), r"its kpt_shape is \(17, 3\), the model's \(5, 3\)"),
         ({"tasks": ("segment",)}, lambda: stock("pose"), "the model has no 'pose'"),
         ({}, lambda: DetectionModel("yolov8n.yaml", verbose=False), "its head is Detect"),
-        ({}, lambda: SegmentationModel("yolo26n-seg.yaml", verbose=False), "its head is Segment26"),
+        ({}, lambda: OBBModel("yolov8n-obb.yaml", verbose=False), "its head is OBB"),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_refused_with_the_reason(student: Any, teacher: Any, reason: str) -> None:
@@ -143,6 +143,32 @@ def test_a_teacher_that_sees_nothing_teaches_no_keypoints() -> None:
     assert loss == 0
     loss.backward()
     assert all((p.grad == 0).all() for p in student.head.branches["pose"].parameters() if p.grad is not None)
+
+
+def test_two_heads_teach_and_are_taught() -> None:
+    student = tiny_model("yolo26n", nc=1).train()
+    for teacher, tasks in (
+        (SegmentationModel("yolo26n-seg.yaml", verbose=False), ("segment",)),
+        (PoseModel("yolo26n-pose.yaml", verbose=False), ("pose",)),
+        (PoseModel("yolov8n-pose.yaml", verbose=False), ("pose",)),
+    ):
+        randomise(teacher)
+        criterion = MultiTaskLoss(student, {"t.pt": teacher})
+        assert [taught for _, taught in criterion.distill.teachers] == [tasks]
+        batch = make_batch()
+        loss, items = criterion(student(batch["img"]), batch)
+        assert items["dist_loss"] > 0
+        loss.sum().backward()
+
+
+def test_keypoints_of_other_arithmetic_are_compared_in_the_same_unit() -> None:
+    place = torch.tensor([[[3.0], [-1.0]]])  # from the anchor, in cells
+    doubled = (place + 0.5) / 2  # as YOLOv8 says it
+    boxes, weight = torch.full((1, 4, 1), 2.0), torch.ones(1, 1)
+    for shifts, ours, theirs in (((True, False), place, doubled), ((False, True), doubled, place)):
+        error, _ = keypoint_terms(ours, {"kpts": theirs, "boxes": boxes}, weight, (1, 2), 1, shifts)
+        assert error == 0
+    assert box_size(boxes, 1).item() == 4.0
 
 
 def test_gradcheck() -> None:

@@ -10,15 +10,16 @@ import torch
 from support.losses import make_assignment, make_raw
 from support.models import make_batch, tiny_model
 
-from yolo_multitask.losses.pose import PoseLoss, keypoint_losses
+from yolo_multitask.losses.pose import PoseLoss, keypoint_losses, trained_points
 from yolo_multitask.metrics.pose import oks_sigmas
+from yolo_multitask.nn.branches import PoseBranch
 
 ARGS = SimpleNamespace(pose=3.0, kobj=2.0)
 
 
 def head(kpt_shape: tuple[int, int] = (17, 3)) -> SimpleNamespace:
     """Return what the loss needs of a head."""
-    return SimpleNamespace(branches={"pose": SimpleNamespace(kpt_shape=kpt_shape)})
+    return SimpleNamespace(branches={"pose": PoseBranch((8, 8, 8), kpt_shape)})
 
 
 def reference(raw: dict, keypoints: torch.Tensor, only: set[int], size: int = 64) -> tuple[float, float]:
@@ -114,7 +115,8 @@ def test_gradcheck() -> None:
     sigmas = torch.from_numpy(oks_sigmas((17, 3))).double()
 
     def losses(kpts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return keypoint_losses(kpts.unflatten(1, (17, 3)), batch["keypoints"], assigned.fg_BA, assigned, sigmas)
+        given = (kpts.unflatten(1, (17, 3)), batch["keypoints"], assigned.fg_BA, assigned)
+        return keypoint_losses(trained_points(*given, head().branches["pose"].place), sigmas)
 
     assert torch.autograd.gradcheck(losses, (raw["kpts"],), fast_mode=True)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from support.losses import make_assignment, make_raw
 from support.models import make_batch
 
 from yolo_multitask.args import full_cfg
 from yolo_multitask.losses.segment import SegmentLoss, mask_loss
+from yolo_multitask.nn.branches import SegmentBranch
+
+HEAD = SimpleNamespace(branches={"segment": SegmentBranch((8, 8, 8), nm=4, npr=8)})  # what the loss needs of one
 
 
 class Args:
@@ -45,7 +50,7 @@ def test_against_a_loop() -> None:
     raw, batch, assigned = make_raw(), make_batch(dtype=torch.float64), make_assignment()
     for only in ({0, 1, 2}, {1}, {0, 2}):
         flags = torch.tensor([i in only for i in range(3)])
-        loss, counts = SegmentLoss(None, Args())(raw, assigned, {**batch, "has_mask": flags})
+        loss, counts = SegmentLoss(HEAD, Args())(raw, assigned, {**batch, "has_mask": flags})
         assert set(loss) == {"seg_loss"}
         assert counts == {"seg_loss": len(only)}
         torch.testing.assert_close(
@@ -56,10 +61,10 @@ def test_against_a_loop() -> None:
 def test_an_unlabelled_instance_changes_nothing() -> None:
     raw, batch, assigned = make_raw(), make_batch(dtype=torch.float64), make_assignment()
     flags = {"has_mask": torch.tensor([True, False, True])}
-    base = SegmentLoss(None, Args())(raw, assigned, {**batch, **flags})[0]["seg_loss"]
+    base = SegmentLoss(HEAD, Args())(raw, assigned, {**batch, **flags})[0]["seg_loss"]
     masks = batch["masks"].clone()
     masks[0, 0:3, 13:16] = 2  # the unlabelled instance's pixels, outside the box of the labelled one
-    other = SegmentLoss(None, Args())(raw, assigned, {**batch, **flags, "masks": masks})[0]["seg_loss"]
+    other = SegmentLoss(HEAD, Args())(raw, assigned, {**batch, **flags, "masks": masks})[0]["seg_loss"]
     assert base == other
 
 
@@ -82,7 +87,7 @@ def test_nothing_labelled_and_nothing_assigned_give_a_connected_zero() -> None:
         (type(assigned)(**{**vars(assigned), "fg_BA": nothing}), batch),
     ]
     for case, labels in cases:
-        loss, counts = SegmentLoss(None, Args())(raw, case, labels)
+        loss, counts = SegmentLoss(HEAD, Args())(raw, case, labels)
         assert counts == {"seg_loss": 0}
         assert loss["seg_loss"] == 0
         grads = torch.autograd.grad(loss["seg_loss"], [raw["mask_coefficient"], raw["proto"]])

@@ -18,7 +18,7 @@ from yolo_multitask.nn import graph
 from yolo_multitask.nn.graph import Suppression, suppress
 from yolo_multitask.nn.network import MultiTaskModel
 
-FAMILIES = ("yolov8n", "yolo11n")
+FAMILIES = ("yolov8n", "yolo11n", "yolo26n")
 
 
 @pytest.fixture(scope="module")

@@ -64,9 +64,9 @@ def relabel(files: list[Path], spec: LabelSpec, **changes: Any) -> None:
         file.write_text("".join(f"{format_line(instance, spec)}\n" for instance in kept))
 
 
-def write_model(file: Path, **keys: Any) -> Path:
+def write_model(file: Path, family: str = "yolov8n", **keys: Any) -> Path:
     """Write the YAML of a tiny multitask model with `keys` changed; return the file."""
-    config = {k: v for k, v in {**tiny_yaml(), **keys}.items() if k != "yaml_file"}
+    config = {k: v for k, v in {**tiny_yaml(family), **keys}.items() if k != "yaml_file"}
     file.write_text(yaml.safe_dump(config))
     return file
 

@@ -89,9 +89,9 @@ def read_outputs(model: Any, outputs: Any) -> tuple[torch.Tensor, torch.Tensor |
         outputs: What it gave: one tensor or several, in any order; maps may have their channels last.
 
     Returns:
-        Rows (B, 4 + nc + extra, A), or (B, M, 6 + extra) with an NMS in the file. Prototypes (B, nm, h/4, w/4); with
-        masks in the file their logits (B, M, h/4, w/4), and a last column of each row that says which is its own; None
-        without masks.
+        Rows (B, 4 + nc + extra, A), or (B, M, 6 + extra) with an NMS in the file or of a one-to-one head. Prototypes
+        (B, nm, h/4, w/4); with masks in the file their logits (B, M, h/4, w/4), and a last column of each row that
+        says which is its own; None without masks.
     """
     each = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     rows = next(x for x in each if x.ndim == 3)
@@ -176,15 +176,19 @@ def mask_factors(model: Any, rows: torch.Tensor, layout: RowLayout, maps: torch.
 
 
 def warn_of_nms(model: Any, args: Any) -> None:
-    """Warn where a run asks for what the NMS in a file, which ran with the settings of the export, cannot give."""
-    own = (getattr(model, "metadata", None) or {}).get("args", {})
-    if not own.get("nms"):
+    """Warn where a run asks for what the NMS in a file, or the choice of the best detections in its place, cannot give:
+    they run with the settings of the export.
+    """
+    metadata = getattr(model, "metadata", None) or {}
+    own = metadata.get("args", {})
+    if not (own.get("nms") or metadata.get("end2end")):
         return
-    asked = {key: getattr(args, key) for key in NMS_DEFAULTS}
+    asked = {key: getattr(args, key) for key in NMS_DEFAULTS if key in own}
     lost = [f"{k}={v}" for k, v in asked.items() if v != NMS_DEFAULTS[k] and not _gives(k, own.get(k, v), v)]
     if lost:
         settings = ", ".join(f"{key}={own.get(key)}" for key in asked)
-        LOGGER.warning(f"the NMS is in the file, with {settings}; export it again for {', '.join(lost)}.")
+        what = "the NMS is" if own.get("nms") else "the choice of the best detections is"
+        LOGGER.warning(f"{what} in the file, with {settings}; export it again for {', '.join(lost)}.")
 
 
 def _gives(key: str, own: Any, asked: Any) -> bool:

@@ -1,5 +1,7 @@
 """Detection in the order that costs least: scores, boxes where one is high enough, NMS, the rest where a box is kept.
 
+Of a one-to-one head the best scores take the place of the NMS.
+
 N detections of an image, A anchors of all levels.
 """
 
@@ -21,7 +23,7 @@ class Detected(NamedTuple):
     """What is detected in a batch.
 
     Attributes:
-        rows: Of each image what the NMS keeps, (N, 6 + extra), as `RowLayout` says.
+        rows: Of each image what is kept, (N, 6 + extra), as `RowLayout` says.
         proto: Prototypes (B, nm, h/4, w/4) in and around the boxes, elsewhere maybe zero; None without masks.
     """
 
@@ -54,8 +56,15 @@ def detect(
         conf: Lowest class probability of a detection.
         classes: Classes to detect, None for all.
         margin: Pixels around a box of which prototypes are needed too, beyond a cell of the first level.
-        **settings: Further arguments of the host's NMS.
+        **settings: Further arguments of the host's NMS; of a one-to-one head `max_det` alone counts.
     """
+    if head.end2end:
+        most: Any = settings.get("max_det", head.max_det)
+        kept, places = _select_best(head, scores, conf, classes, most)
+        sites = Sites(maps["feats"], head.stride, *places)
+        boxes_4N = head.boxes_at(sites)
+        rows = torch.cat((boxes_4N.T, torch.cat(kept)), 1)
+        return _complete(head, maps, sites, boxes_4N, rows, [len(k) for k in kept], margin)
     best, cls = (scores.amax(1), None) if classes is None else scores.max(1)
     candidate = best > conf
     if cls is not None and not settings.get("multi_label"):
@@ -74,9 +83,45 @@ def detect(
         found.append(rows)
         kept.append(mine[places.flatten().long()])
     chosen = torch.cat(kept)
-    rows, image_N = torch.cat(found), image_N[chosen]
-    sites = Sites(maps["feats"], head.stride, image_N, anchor_N[chosen])
-    extra = head.rows_at(sites, boxes_4N[:, chosen], maps["taps"])
+    sites = Sites(maps["feats"], head.stride, image_N[chosen], anchor_N[chosen])
+    return _complete(head, maps, sites, boxes_4N[:, chosen], torch.cat(found), [len(k) for k in kept], margin)
+
+
+def _select_best(
+    head: MultiTask, scores: torch.Tensor, conf: float, classes: Sequence[int] | None, max_det: int
+) -> tuple[list[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """Return score and class of the best detections of each image, (N, 2), and the image and anchor of all."""
+    score_BK, cls_BK, anchor_BK = head.best(scores)
+    chosen_BK = score_BK > conf
+    if classes is not None:
+        chosen_BK &= torch.isin(cls_BK, torch.as_tensor(classes, device=cls_BK.device))
+    chosen_BK &= chosen_BK.cumsum(1) <= max_det
+    values = torch.stack((score_BK, cls_BK), 2)
+    kept = [own[chosen] for own, chosen in zip(values, chosen_BK, strict=True)]
+    return kept, (chosen_BK.nonzero()[:, 0], anchor_BK[chosen_BK])
+
+
+def _complete(
+    head: MultiTask,
+    maps: Mapping[str, Any],
+    sites: Sites,
+    boxes_4N: torch.Tensor,
+    rows: torch.Tensor,
+    counts: Sequence[int],
+    margin: float,
+) -> Detected:
+    """Return detections with the columns of the branches and the prototypes.
+
+    Args:
+        head: The head.
+        maps: What its lazy forward pass gave.
+        sites: The anchors of all detections.
+        boxes_4N: Their boxes, from the head.
+        rows: x1 y1 x2 y2, score and class of each, (N, 6).
+        counts: How many of them are of each image.
+        margin: See `detect`.
+    """
+    extra = head.rows_at(sites, boxes_4N, maps["taps"])
     around = torch.tensor([-margin, -margin, margin, margin], device=rows.device)
-    proto = head.prototypes(maps, rows[:, :4] + around, image_N)
-    return Detected(list(torch.cat((rows, extra), 1).split([len(k) for k in kept])), proto)
+    proto = head.prototypes(maps, rows[:, :4] + around, sites.image_N)
+    return Detected(list(torch.cat((rows, extra), 1).split(list(counts))), proto)

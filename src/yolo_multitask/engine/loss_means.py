@@ -45,4 +45,4 @@ class LossMeans:
 
 def branch_losses(losses: dict[str, torch.Tensor]) -> list[str]:
     """Return which of the losses are of a branch, in the order of `SPECS`."""
-    return [name for task in BRANCH_TASKS for name in SPECS[task].losses if name in losses]
+    return [name for task in BRANCH_TASKS for name in (*SPECS[task].losses, *SPECS[task].more) if name in losses]

@@ -274,6 +274,9 @@ class MultiTaskTrainer(DetectionTrainer):
         if self._teachers:
             model = unwrap_model(self.model)
             model.criterion = MultiTaskLoss(model, {k: v.to(self.device) for k, v in self._teachers.items()})
+            if self.start_epoch:  # a run that is resumed goes on with the schedule of two heads
+                model.criterion.updates = self.start_epoch - 1
+                model.criterion.update()
 
     def validate(self) -> tuple[dict[str, Any] | None, float | None]:
         """Validate; with `freeze=trunk` fitness follows the embedding, as the precision of the others cannot change:

@@ -20,6 +20,7 @@ from yolo_multitask.args import full_cfg, normalise, select_tasks
 from yolo_multitask.data.config import load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.export.formats import (
+    GRAPH_NMS,
     ExportArgumentError,
     check_arguments,
     check_batch,
@@ -28,6 +29,7 @@ from yolo_multitask.export.formats import (
     check_opset,
     check_precision,
     check_tasks_fit,
+    holds_choice,
 )
 from yolo_multitask.export.network import ExportNetwork
 from yolo_multitask.nn.graph import Suppression
@@ -80,7 +82,6 @@ class MultiTaskExporter(Exporter):
         check_arguments(fmt, args)
         check_batch(fmt, args.batch)
         network = self.network(model, fmt)
-        args.nms = None  # the host's own would drop it again: ours is part of the network
         target = _target(model)
         with TemporaryDirectory(prefix=".export-", dir=target.parent) as folder, _renamed(folder, target.parent):
             network.pt_path = str(Path(folder) / f"{target.stem}.pt")
@@ -120,22 +121,35 @@ class MultiTaskExporter(Exporter):
             )
         if args.quantize == 8 and not args.data:
             args.data = host.default_data(TASK)
+        one2one = args.nms is False and model.head.dual
+        in_graph = one2one and holds_choice(fmt, dynamic=bool(args.dynamic), quantize=args.quantize)
+        if args.conf is not None and one2one and not in_graph:
+            raise ExportArgumentError(
+                f"conf={args.conf} cannot be in this file: with nms=False it can in {', '.join(GRAPH_NMS)} "
+                "(openvino with dynamic=True). Leave it out: it is an argument of predict."
+            )
+        args.nms = False if one2one else None  # the host's own NMS would drop ours, which is part of the network
         network = ExportNetwork.of(model, tasks, suppression)
-        network.relative = fmt == "litert"  # the host's reader multiplies the boxes by the input's sides
+        network.lowest = (args.conf or 0.0) if in_graph else None
+        network.relative = fmt == "litert" and not one2one  # its reader multiplies boxes by the input's sides
         return network
 
     def finish(self, made: Path, fmt: str) -> None:
         """Complete the file that the host has made."""
-        if fmt == "onnx" and self.model.suppression is not None:
+        if fmt == "onnx" and (self.model.suppression is not None or self.model.end2end):
             _name_axes(made, self.output_shape, dynamic=bool(self.args.dynamic))
 
     def complete_metadata(self) -> None:
-        """Add what a reader must know, and the settings of the NMS in the file."""
+        """Add what a reader must know, and the settings of the NMS or of the choice of the best in the file."""
         self.metadata.update(self.model.metadata())
         if self.model.suppression is not None:
             own = self.model.suppression
             nms = {"conf": own.conf, "iou": own.iou, "max_det": own.max_det, "agnostic_nms": own.agnostic}
             self.metadata["args"] = {**self.metadata["args"], "nms": True, **nms}
+        elif self.model.end2end:
+            head, conf = self.model.head, self.model.lowest or 0.0
+            best = {"conf": conf, "max_det": head.max_det, "agnostic_nms": head.agnostic_nms}
+            self.metadata["args"] = {**self.metadata["args"], **best}
 
     def run_callbacks(self, event: str) -> None:
         """Run the callbacks of an event; see the host. Before anything is written, the metadata is completed."""

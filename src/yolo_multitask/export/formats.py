@@ -164,3 +164,11 @@ def check_nms(fmt: str, *, nms: bool, masks: bool, dynamic: bool, quantize: Any,
         raise ExportArgumentError(
             f"conf must be in 0..1, below which the NMS in the file drops a detection, got {conf}."
         )
+
+
+def holds_choice(fmt: str, *, dynamic: bool, quantize: Any) -> bool:
+    """Return whether a file of a format can compute the branches at the detections of a one-to-one head alone.
+
+    Their number at each level depends on the picture, as that behind an NMS does.
+    """
+    return fmt in GRAPH_NMS and (fmt != "openvino" or (dynamic and quantize != 8))

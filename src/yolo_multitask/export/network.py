@@ -11,7 +11,7 @@ import torch
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from yolo_multitask.engine.exported import pixel_units
-from yolo_multitask.nn.graph import Suppression, suppress
+from yolo_multitask.nn.graph import Suppression, select_best, suppress
 from yolo_multitask.nn.network import MultiTaskModel
 from yolo_multitask.tasks import TASK
 
@@ -23,10 +23,13 @@ class ExportNetwork(MultiTaskModel):
 
     Attributes:
         suppression: What the NMS in the graph does; None to give all anchors.
+        lowest: Score above which the branches of a one-to-one head are computed, at detections alone; None to compute
+            them everywhere.
         relative: Whether pixels are given as shares of the input's sides, in formats where the host expects that.
     """
 
     suppression: Suppression | None = None
+    lowest: float | None = None
     relative = False
 
     @classmethod
@@ -42,8 +45,11 @@ class ExportNetwork(MultiTaskModel):
         return copy  # type: ignore[no-any-return]
 
     def predict(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Return `rows` or `(rows, proto)` of images (B, 3, h, w); with an NMS what `nn.graph.suppress` does."""
-        if self.suppression is None:
+        """Return `rows` or `(rows, proto)` of images (B, 3, h, w); with an NMS what `nn.graph.suppress` does, of a
+        one-to-one head what `select_best` does.
+        """
+        choose = self.end2end and self.lowest is not None
+        if self.suppression is None and not choose:
             out = super().predict(x, *args, **kwargs)
             if not self.relative:
                 return out
@@ -53,7 +59,11 @@ class ExportNetwork(MultiTaskModel):
         self.head.lazy = True
         scores, maps = super().predict(x, *args, **kwargs)
         self.head.lazy = False
-        out = suppress(self.head, scores, maps, self.suppression)
+        if self.suppression is None:
+            assert self.lowest is not None
+            out = select_best(self.head, scores, maps, self.lowest)
+        else:
+            out = suppress(self.head, scores, maps, self.suppression)
         return out if len(out) > 1 else out[0]
 
     def fuse(self, *args: Any, **kwargs: Any) -> Any:

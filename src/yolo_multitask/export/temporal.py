@@ -119,6 +119,7 @@ class TemporalExporter(MultiTaskExporter):
             raise ExportArgumentError(str(error)) from error
         if not set(tasks) & set(HEADS):
             raise ExportArgumentError("the switches leave no head to export; leave track or pose on.")
+        args.nms = None  # also where it was False: there is none in the host's file either way
         return TemporalExportNetwork.of(model, tasks)
 
     def finish(self, made: Path, fmt: str) -> None:

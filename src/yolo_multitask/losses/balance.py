@@ -15,7 +15,8 @@ from torch import nn
 from yolo_multitask.losses.tracknet import LOSSES
 from yolo_multitask.tasks import SPECS
 
-_TASK_OF = {loss: name for name, spec in SPECS.items() for loss in spec.losses} | dict.fromkeys(LOSSES, "track")
+_TASK_OF = {loss: name for name, spec in SPECS.items() for loss in (*spec.losses, *spec.more)}
+_TASK_OF |= dict.fromkeys(LOSSES, "track")
 
 
 class UncertaintyBalance(nn.Module):

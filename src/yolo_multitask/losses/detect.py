@@ -10,6 +10,7 @@ positives.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from torch import nn
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.ops import xywh2xyxy
 from ultralytics.utils.tal import make_anchors
+
+from yolo_multitask.losses.assign import quality_assigner, quality_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,28 @@ class Assignment:
 class DetectLoss(v8DetectionLoss):
     """Box, class and distribution losses plus the shared assignment."""
 
+    def __init__(
+        self,
+        model: Any,
+        tal_topk: int = 10,
+        tal_topk2: int | None = None,
+        *,
+        branches: Mapping[str, Any] | None = None,
+        sigmas: torch.Tensor | None = None,
+    ) -> None:
+        """Build the losses and the assigner.
+
+        Args:
+            model: A de-paralleled multitask model with `args` attached.
+            tal_topk: Anchors that an instance may be assigned to.
+            tal_topk2: How many of them remain, where fewer; 1 for a one-to-one head.
+            branches: Trained branches by task, which may take part in the assignment, see `losses.assign`.
+            sigmas: Standard deviations of the K keypoints, if they are trained.
+        """
+        super().__init__(model, tal_topk, tal_topk2)
+        sigmas = None if sigmas is None else sigmas.to(self.device)
+        self.assigner: Any = quality_assigner(self.assigner, branches or {}, sigmas)  # type: ignore[has-type]
+
     def __call__(  # type: ignore[override]
         self, raw: dict[str, Any], batch: dict[str, Any]
     ) -> tuple[Assignment, dict[str, torch.Tensor]]:
@@ -65,11 +90,15 @@ class DetectLoss(v8DetectionLoss):
                 `unlabelled` (B, C), if there, says of which classes nothing is known.
 
         Returns:
-            The assignment, and `box_loss`, `cls_loss`, `dfl_loss` scaled by their gains.
+            The assignment, and `box_loss`, `cls_loss`, `dfl_loss` (without a distribution `l1_loss`) scaled by their
+            gains.
         """
         step = copy(self)  # one step's class loss knows that step's ignore regions; this object stays as it is
         step.bce = IgnoringBCE(self._ignored(raw, batch), batch.get("unlabelled"))
-        (fg, gt, boxes, anchors, strides), losses, _ = v8DetectionLoss.get_assigned_targets_and_loss(step, raw, batch)
+        quality = quality_inputs(self.assigner, raw, batch, self.stride, overlap=self.hyp.overlap_mask)
+        (fg, gt, boxes, anchors, strides), losses, _ = v8DetectionLoss.get_assigned_targets_and_loss(
+            step, raw, batch, **quality
+        )
         imgsz = torch.tensor(raw["feats"][0].shape[2:], device=fg.device, dtype=boxes.dtype) * self.stride[0]
         fg = fg.bool()
         assignment = Assignment(
@@ -81,7 +110,7 @@ class DetectLoss(v8DetectionLoss):
             strides_A1=strides,
             imgsz_2=imgsz,
         )
-        return assignment, {"box_loss": losses[0], "cls_loss": losses[1], "dfl_loss": losses[2]}
+        return assignment, dict(zip(self.loss_names, losses, strict=True))
 
     def _ignored(self, raw: dict[str, Any], batch: dict[str, Any]) -> torch.Tensor | None:
         """Return which anchors lie in an ignore region, bool (B, A), or None if the batch has no region."""

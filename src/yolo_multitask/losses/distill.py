@@ -14,10 +14,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from ultralytics.nn.modules.head import Pose, Segment
+from ultralytics.nn.modules.head import Pose, Pose26, Segment, Segment26
 
-from yolo_multitask.nn.heads.multitask import MultiTask
+from yolo_multitask.nn.branches import PoseBranch26
+from yolo_multitask.nn.heads import MultiTask, MultiTask26
 
+TEACHERS = (Segment, Segment26, Pose, Pose26, MultiTask, MultiTask26)  # heads that can teach
 SEEN = 0.1  # teacher's score from which an anchor is on an object
 HUBER = 0.05  # keypoint error, in units of the object's size, from which the loss grows linearly
 
@@ -36,7 +38,7 @@ class DistillLoss:
         Raises:
             ValueError: If a teacher cannot teach this student; says why.
         """
-        self.args = args
+        self.args, self.head = args, head
         self.teachers: list[tuple[nn.Module, tuple[str, ...]]] = []
         taken: dict[str, str] = {}
         for name, teacher in teachers.items():
@@ -62,13 +64,16 @@ class DistillLoss:
         for teacher, tasks in self.teachers:
             with torch.no_grad():
                 taught = teacher(images)[1]
+            taught = taught.get("one2many", taught)  # of two heads, as the student's
             scores_BA = taught["scores"].sigmoid().amax(1)
             weight_BA = scores_BA * (scores_BA > SEEN)
             if "pose" in tasks:
                 theirs = teacher.model[-1]  # type: ignore[index]
                 shape = keypoints_of(theirs)
                 assert shape is not None
-                place, visibility = keypoint_terms(raw["kpts"], taught, weight_BA, shape, theirs.reg_max)
+                place, visibility = keypoint_terms(
+                    raw["kpts"], taught, weight_BA, shape, theirs.reg_max, (shifted(self.head), shifted(theirs))
+                )
                 total = total + self.args.pose * place + self.args.kobj * visibility
             if "segment" in tasks:
                 total = total + self.args.seg * mask_term(raw, taught, weight_BA)
@@ -77,8 +82,8 @@ class DistillLoss:
 
 def match(teacher: Any, student: MultiTask) -> tuple[list[str], list[str]]:
     """Return the tasks that a teacher's head can teach the student's, and why it cannot teach the others."""
-    if type(teacher) not in (Segment, Pose, MultiTask):
-        return [], [f"its head is {type(teacher).__name__}, not Segment, Pose or MultiTask"]
+    if type(teacher) not in TEACHERS:
+        return [], [f"its head is {type(teacher).__name__}, not one of {', '.join(t.__name__ for t in TEACHERS)}"]
     if teacher.stride.tolist() != student.stride.tolist():
         return [], [f"its strides are {teacher.stride.tolist()}, the model's {student.stride.tolist()}"]
     branches: dict[str, Any] = dict(student.branches.items())
@@ -110,12 +115,18 @@ def keypoints_of(head: Any) -> tuple[int, int] | None:
     return (int(head.kpt_shape[0]), int(head.kpt_shape[1])) if isinstance(head, Pose) else None
 
 
+def shifted(head: Any) -> bool:
+    """Return whether raw keypoints of a head are shifts from the anchor, as in YOLO26, not twice that from a corner."""
+    return isinstance(head, Pose26) or (isinstance(head, MultiTask) and isinstance(head.branches["pose"], PoseBranch26))
+
+
 def keypoint_terms(
     kpts: torch.Tensor,
     taught: dict[str, torch.Tensor],
     weight_BA: torch.Tensor,
     kpt_shape: tuple[int, int],
     reg_max: int,
+    shifts: tuple[bool, bool] = (False, False),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the place and visibility losses of keypoints, two scalars.
 
@@ -125,10 +136,15 @@ def keypoint_terms(
         weight_BA: Weight of each anchor.
         kpt_shape: (K, D).
         reg_max: Bins of the teacher's box distances.
+        shifts: What `shifted` says of the student's head and of the teacher's.
     """
     student, teacher = kpts.unflatten(1, kpt_shape), taught["kpts"].unflatten(1, kpt_shape)
+    ours, theirs = (
+        raw[:, :, :2] if shift else raw[:, :, :2] * 2.0 - 0.5
+        for raw, shift in zip((student, teacher), shifts, strict=True)
+    )
     size_BA = box_size(taught["boxes"], reg_max)
-    error_BKA = (student[:, :, :2] - teacher[:, :, :2]).mul(2.0).norm(dim=2) / size_BA[:, None]
+    error_BKA = (ours - theirs).norm(dim=2) / size_BA[:, None]
     place = F.smooth_l1_loss(error_BKA, torch.zeros_like(error_BKA), beta=HUBER, reduction="none")
     total = weight_BA.sum().clamp(min=1.0)
     if kpt_shape[1] == 2:
@@ -148,6 +164,9 @@ def mask_term(raw: dict[str, torch.Tensor], taught: dict[str, torch.Tensor], wei
 
 def box_size(boxes: torch.Tensor, reg_max: int) -> torch.Tensor:
     """Return the square root of the boxes' areas in grid units, (B, A), from raw distances (B, 4 * reg_max, A)."""
+    if reg_max == 1:  # distances themselves
+        left, top, right, bottom = boxes.unbind(1)
+        return ((left + right) * (top + bottom)).clamp(min=1e-3).sqrt()
     bins = torch.arange(reg_max, device=boxes.device, dtype=boxes.dtype)
     left, top, right, bottom = (boxes.unflatten(1, (4, reg_max)).softmax(2) * bins[:, None]).sum(2).unbind(1)
     return ((left + right) * (top + bottom)).clamp(min=1e-3).sqrt()

@@ -12,6 +12,8 @@ from torch import nn
 from ultralytics.utils.loss import v8SegmentationLoss
 
 from yolo_multitask.losses.detect import Assignment
+from yolo_multitask.losses.semantic import semantic_loss
+from yolo_multitask.nn.branches import SegmentBranch26
 
 
 class SegmentLoss:
@@ -21,11 +23,23 @@ class SegmentLoss:
         """Take the gain `seg` and the mask encoding `overlap_mask` from `args`."""
         self.gain = args.seg
         self.overlap = args.overlap_mask
+        self.semantic = isinstance(head.branches["segment"], SegmentBranch26)  # type: ignore[index, union-attr]
 
     def __call__(
         self, raw: dict[str, torch.Tensor], assigned: Assignment, batch: dict[str, Any]
     ) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-        """Return `seg_loss` scaled by its gain, and the number of anchors that it is the mean of."""
+        """Return `seg_loss`, for YOLO26 also `sem_loss`, scaled by the gain, and the number of anchors that each is the
+        mean of; of `sem_loss` that of images.
+        """
+        items, counts = self._of_instances(raw, assigned, batch)
+        if self.semantic:
+            of_pixels, count = semantic_loss(raw, batch, overlap=self.overlap)
+            items["sem_loss"], counts["sem_loss"] = of_pixels * self.gain, count
+        return items, counts
+
+    def _of_instances(
+        self, raw: dict[str, torch.Tensor], assigned: Assignment, batch: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         coefficients, proto = raw["mask_coefficient"], raw["proto"]
         fg = assigned.labelled(batch["has_mask"]) if "masks" in batch else torch.zeros_like(assigned.fg_BA)
         counts = {"seg_loss": int(fg.sum())}

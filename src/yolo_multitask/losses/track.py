@@ -33,7 +33,8 @@ class TrackLoss:
             head: The head, with a `track` branch.
             args: Training arguments.
         """
-        self.head, self.branch = head, head.branches["track"]  # type: ignore[index, union-attr]
+        self.head: Any = head
+        self.branch: Any = self.head.branches["track"]
         self.gain, self.motion_gain = args.reid, args.motion
 
     def __call__(
@@ -63,7 +64,8 @@ class TrackLoss:
         single: dict[str, Any] = {k: raw[k].detach().to(dtype) for k in ("boxes", "scores")}
         single["feats"] = [x.to(dtype) for x in raw["feats"]]
         with torch.no_grad(), torch.autocast(fg_BA.device.type, enabled=False):
-            boxes_BA4 = host.decode_boxes(self.head, single)[:, :4].transpose(1, 2) / assigned.imgsz_2[[1, 0, 1, 0]]
+            boxes_B4A = self.head.centred(host.decode_boxes(self.head, single)[:, :4])
+            boxes_BA4 = boxes_B4A.transpose(1, 2) / assigned.imgsz_2[[1, 0, 1, 0]]
         image_P = fg_BA.nonzero(as_tuple=True)[0]
         embed_PE = self.branch.embed(raw["appearance"], boxes_BA4[fg_BA], image_P)
         pairs = {k: batch[k].to(embed_PE.device).flatten() for k in _PAIR_KEYS}

@@ -1,5 +1,5 @@
 """Detection as one graph without control flow, for files: scores, boxes where one is high enough, NMS, and everything
-else only where a box was kept.
+else only where a box was kept. Of a one-to-one head the best scores take the place of the NMS.
 
 It is `engine.lazy` in operators that a traced graph can hold: every size that depends on the picture stays a tensor,
 and every list of anchors begins with a stand-in, so that none is ever empty, which not every runtime takes.
@@ -78,7 +78,7 @@ class GraphSites(Sites):
         each = [torch.ones_like(e.x_N[1:, None]) * self.strides_of_levels[e.number] for e in self.levels]
         return self._gather(each).T
 
-    def run(self, stacks: nn.ModuleList) -> torch.Tensor:
+    def run(self, stacks: Sequence[nn.Module] | nn.ModuleList) -> torch.Tensor:
         """See `Sites.run`."""
         return self._gather([level.run(stacks[level.number])[1:] for level in self.levels]).T[None]
 
@@ -133,25 +133,72 @@ def suppress(
     rank_K = places_in_images(image_N[found_K], batch)
     within_K = rank_K < rows_of_image
     kept_K, rank_K = _with_stand_in(found_K[within_K]), _with_stand_in(rank_K[within_K])
-    place_K = image_N[kept_K] * rows_of_image + rank_K
-    unused = torch.arange(place_K.shape[0], device=place_K.device) == 0  # the stand-in's row is cut off
-    place_K = torch.where(unused, torch.ones_like(place_K) * batch * rows_of_image, place_K)
 
     sites = GraphSites(maps["feats"], head.stride, image_N[kept_K], anchor_N[kept_K])
     extra_KE = head.rows_at(sites, boxes_4N[:, kept_K], maps["taps"])
     rows_KE = torch.cat((corners_N4[kept_K], score_N[kept_K, None], cls_N[kept_K, None].to(scores.dtype), extra_KE), 1)
-    out = rows_KE.new_zeros(batch * rows_of_image + 1, rows_KE.shape[1])
-    out = out.index_put_((place_K,), rows_KE)[:-1].view(-1, rows_of_image, rows_KE.shape[1])
+    out = _by_image(rows_KE, image_N[kept_K], rank_K, batch, rows_of_image)
     branch = head.running.get("segment")
     if branch is None:
         return (out,)
     assert isinstance(branch, SegmentBranch)
-    proto = branch.proto(maps["feats"][0])
+    proto = branch.whole_prototypes(maps["feats"])
     if not how.masks:
         return out, proto
     used = out[:, torch.arange(rank_K.max() + 1, device=out.device)]
     logits = mask_logits(used[..., head.layout.mask], used[..., :4] / (head.stride[0] / 2), proto)
     return out, F.pad(logits, (0, 0, 0, 0, 0, rows_of_image - logits.shape[1]))
+
+
+def select_best(
+    head: MultiTask, scores: torch.Tensor, maps: Mapping[str, Any], conf: float
+) -> tuple[torch.Tensor, ...]:
+    """Detect in the outputs of a lazy forward pass of a one-to-one head.
+
+    Args:
+        head: A head that is `end2end`, whose last forward pass was lazy.
+        scores: What it gave, class probabilities (B, nc, A).
+        maps: The same.
+        conf: Lowest class probability of a detection; 0 for all of the `max_det` best.
+
+    Returns:
+        Rows (B, M, 6 + extra) as `RowLayout` says, by falling score, those that are not used zero, and with masks the
+        prototypes (B, nm, H, W).
+    """
+    batch = scores.shape[0]
+    score_BM, cls_BM, anchor_BM = head.best(scores)
+    rows_of_image = anchor_BM.shape[1]
+    image_K, rank_K = (score_BM > conf).nonzero().unbind(1)
+    image_K, rank_K = _with_stand_in(image_K), _with_stand_in(rank_K)
+    sites = GraphSites(maps["feats"], head.stride, image_K, anchor_BM[image_K, rank_K])
+    boxes_4K = head.boxes_at(sites)
+    values = (boxes_4K.T, score_BM[image_K, rank_K, None], cls_BM[image_K, rank_K, None].to(scores.dtype))
+    rows_KE = torch.cat((*values, head.rows_at(sites, boxes_4K, maps["taps"])), 1)
+    out = _by_image(rows_KE, image_K, rank_K, batch, rows_of_image)
+    branch = head.running.get("segment")
+    if branch is None:
+        return (out,)
+    assert isinstance(branch, SegmentBranch)
+    return out, branch.whole_prototypes(maps["feats"])
+
+
+def _by_image(
+    rows_KE: torch.Tensor, image_K: torch.Tensor, rank_K: torch.Tensor, batch: int, rows_of_image: int
+) -> torch.Tensor:
+    """Return rows image by image, (B, M, 6 + extra), zero where there are none.
+
+    Args:
+        rows_KE: The rows, of which the first is a stand-in.
+        image_K: Image of each.
+        rank_K: Place of each in its image.
+        batch: Number of images.
+        rows_of_image: M.
+    """
+    place_K = image_K * rows_of_image + rank_K
+    unused = torch.arange(place_K.shape[0], device=place_K.device) == 0  # the stand-in's row is cut off
+    place_K = torch.where(unused, torch.ones_like(place_K) * batch * rows_of_image, place_K)
+    out = rows_KE.new_zeros(batch * rows_of_image + 1, rows_KE.shape[1])
+    return out.index_put_((place_K,), rows_KE)[:-1].view(-1, rows_of_image, rows_KE.shape[1])
 
 
 def mask_logits(weights_BMC: torch.Tensor, boxes_BM4: torch.Tensor, proto: torch.Tensor) -> torch.Tensor:

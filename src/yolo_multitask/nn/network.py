@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from difflib import get_close_matches
@@ -21,12 +22,12 @@ from yolo_multitask.args import check_tasks
 from yolo_multitask.configs import config_names, resolve_yaml
 from yolo_multitask.data.spec import check_kpt_shape
 from yolo_multitask.nn.branches import SegmentBranch
-from yolo_multitask.nn.heads.multitask import MultiTask
+from yolo_multitask.nn.heads.multitask import MultiTask, MultiTask26
 from yolo_multitask.nn.temporal_yaml import is_temporal_yaml
 from yolo_multitask.nn.transfer import TransferReport, count_parts, load_branches
 from yolo_multitask.tasks import BRANCH_TASKS
 
-HEADS = {"MultiTask": MultiTask}
+HEADS: dict[str, type[MultiTask]] = {"MultiTask": MultiTask, "MultiTask26": MultiTask26}
 OWN_HEADS = (*HEADS, "TrackNet")  # names that the host does not know
 _CARRIED = ("i", "f", "stride", "legacy", "inplace")  # set on a layer by the host's parser and model
 
@@ -108,8 +109,10 @@ class MultiTaskModel(DetectionModel):
         plain = self.model[index]
         assert isinstance(plain, Detect)
         ch = [branch[0].conv.in_channels for branch in plain.cv2]
-        head = head_class(**arguments, reg_max=plain.reg_max, ch=ch)
-        head.cv2, head.cv3, head.dfl = plain.cv2, plain.cv3, plain.dfl
+        dual = getattr(plain, "one2one_cv2", None) is not None
+        head = head_class(**arguments, reg_max=plain.reg_max, end2end=dual, ch=ch)
+        for name in ("cv2", "cv3", "dfl", *(("one2one_cv2", "one2one_cv3") if dual else ())):
+            setattr(head, name, getattr(plain, name))
         host.copy_attributes(head, plain, _CARRIED)
         head.np = sum(p.numel() for p in head.parameters())
         head.type = f"{head_class.__module__}.{head_class.__name__}"
@@ -148,7 +151,7 @@ class MultiTaskModel(DetectionModel):
             self.names = dict(names)
         counts = count_parts(self.state_dict(), state, self.head.i, self.names, names)
         parts = {part: (name, *count) for part, count in counts.items()}
-        report = TransferReport({**parts, **load_branches(self.head, sources)})
+        report = TransferReport({**parts, **load_branches(self.head, sources, self.names)})
         if len(sources) > 1:
             self.pt_path = None  # merged: no longer the weights of one file
         if verbose:
@@ -204,7 +207,7 @@ def load_model_yaml(name: str | Path) -> dict[str, Any]:
     """
     path = resolve_yaml(name, "models")
     if path is None:
-        known = [n.replace("yolov8-", "yolov8n-").replace("yolo11-", "yolo11n-") for n in config_names("models")]
+        known = [re.sub(r"^(yolov?\d+)-", r"\1n-", n) for n in config_names("models")]
         known += [f"multitask{scale}.yaml" for scale in "nsmlx"]
         near = get_close_matches(Path(name).name, known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else f" This package has: {', '.join(known)}."
@@ -267,7 +270,8 @@ def parse_head(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """
     line = config["head"][-1]
     if len(line) != 4 or line[2] not in HEADS or not isinstance(line[3], list):
-        raise ValueError(f"The last line of 'head' must be [from, 1, MultiTask, [nc, nm, npr, kpt_shape]], got {line}.")
+        heads = " or ".join(HEADS)
+        raise ValueError(f"The last line of 'head' must be [from, 1, {heads}, [nc, nm, npr, kpt_shape]], got {line}.")
     before = len(config["backbone"]) + len(config["head"]) - 1
     if not isinstance(line[0], list) or not all(type(i) is int and -before <= i < before for i in line[0]):
         raise ValueError(f"MultiTask takes a list of layers in 0..{before - 1} as its first entry, got {line[0]}.")

@@ -12,12 +12,13 @@ Shape suffixes: B batch, C channels, H W map of cells, T cells of a tile's side,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from ultralytics.nn.modules.block import Proto
+from ultralytics.nn.modules.block import Proto, Proto26
 
 from yolo_multitask.nn.sites import run_valid
 
@@ -96,6 +97,37 @@ class FusedProto(nn.Module):
         fine = self.cv3.act(F.linear(cells, self.cv3.conv.weight.flatten(1), self.cv3.conv.bias))
         fine = fine.view(count, height, width, 2, 2, -1).permute(0, 5, 1, 3, 2, 4)
         return fine.reshape(count, -1, 2 * height, 2 * width)[:, :, 1:-1, 1:-1]
+
+
+class FusedProto26(nn.Module):
+    """The prototypes of a `Proto26` likewise; what mixes the levels stays whole.
+
+    Attributes:
+        feat_refine: The host's 1x1 convolutions of the levels behind the first.
+        feat_fuse: The host's 3x3 convolution of their sum.
+        finish: The rest.
+    """
+
+    def __init__(self, proto: Proto26) -> None:
+        """Take over the layers of `proto`, whose convolutions are fused with their BatchNorms."""
+        super().__init__()
+        self.feat_refine, self.feat_fuse = proto.feat_refine, proto.feat_fuse
+        self.finish = FusedProto(proto)
+
+    def mix(self, feats: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the map that the prototypes are computed from, (B, C, H, W) as the first of the feature maps."""
+        x = feats[0]
+        for level, (refine, feat) in enumerate(zip(self.feat_refine, feats[1:], strict=True), 1):
+            x = x + F.interpolate(refine(feat), scale_factor=2**level, mode="nearest")
+        return self.feat_fuse(x)  # type: ignore[no-any-return]
+
+    def forward(self, feats: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the prototypes (B, nm, 2H, 2W) of the feature maps of all levels."""
+        return self.finish(self.mix(feats))  # type: ignore[no-any-return]
+
+    def inside(self, feats: Sequence[torch.Tensor], boxes_N4: torch.Tensor, image_N: torch.Tensor) -> torch.Tensor:
+        """See `FusedProto.inside`; `feats` are the feature maps of all levels."""
+        return self.finish.inside(self.mix(feats), boxes_N4, image_N)
 
 
 def multiply_out(upsample: nn.ConvTranspose2d, conv: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:

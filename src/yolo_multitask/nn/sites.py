@@ -69,7 +69,7 @@ class Sites:
             out[:, level.here] = self.strides_of_levels[level.number].to(out)
         return out
 
-    def run(self, stacks: nn.ModuleList) -> torch.Tensor:
+    def run(self, stacks: Sequence[nn.Module] | nn.ModuleList) -> torch.Tensor:
         """Return what a stack of convolutions per level gives at the anchors, (1, columns, N)."""
         out: torch.Tensor | None = None
         for level in self.levels:

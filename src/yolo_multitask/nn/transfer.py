@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from ultralytics.nn.modules.head import Detect
 
-from yolo_multitask.nn.branches import BRANCHES, Branch
+from yolo_multitask.nn.branches import BRANCHES, BRANCHES_26, Branch
 from yolo_multitask.nn.heads.multitask import MultiTask
 from yolo_multitask.nn.heads.tracknet import TrackNet
 
@@ -47,7 +47,9 @@ class TransferReport:
         return "\n".join(lines)
 
 
-def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> dict[str, tuple[str, int, int]]:
+def load_branches(
+    head: MultiTask, sources: Sequence[tuple[str, nn.Module]], names: Mapping[int, str] | None = None
+) -> dict[str, tuple[str, int, int]]:
     """Fill each branch from the first source that has it.
 
     Branches are matched by what they are (mask coefficients and prototypes, keypoints), never by raw key: the host's
@@ -57,6 +59,7 @@ def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> 
     Args:
         head: The head to fill, in place.
         sources: (name, network) pairs, stock or multitask.
+        names: Class names by index of the model, by which the rows of class layers are matched.
 
     Returns:
         Task -> (source, tensors taken, tensors in the branch), as in `TransferReport.parts`.
@@ -70,6 +73,12 @@ def load_branches(head: MultiTask, sources: Sequence[tuple[str, nn.Module]]) -> 
             if not state:
                 continue
             fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+            for key in branch.class_layers:  # type: ignore[union-attr]
+                rows = rows_by_name(names or {}, getattr(source, "names", {}))
+                if rows and key in state and own[key].shape[1:] == state[key].shape[1:]:
+                    fitting[key] = own[key].clone()
+                    for i, j in rows:
+                        fitting[key][i] = state[key][j]
             branch.load_state_dict(fitting, strict=False)
             parts[task] = (name, len(fitting), len(own))
             break
@@ -82,6 +91,18 @@ def box_head(source: nn.Module) -> nn.Module:
     return source.model[-1 if index is None else index]  # type: ignore[index]
 
 
+def rows_by_name(names: Mapping[int, str], source_names: Mapping[int, str]) -> list[tuple[int, int]]:
+    """Return the rows of a class layer that two models share by class name, (own, source) pairs.
+
+    Nothing where the classes are the same in the same order, or are numbered alone: the rows are then taken as they
+    are.
+    """
+    numbered = any(all(str(k) == str(v) for k, v in each.items()) for each in (names, source_names))
+    if numbered or dict(names) == dict(source_names):
+        return []
+    return _shared_rows(names, source_names)
+
+
 def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
     """Return the state of a module without the BatchNorm step counters, which say nothing about what was learned."""
     return {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -91,8 +112,8 @@ def branch_state(branch: Any, source: nn.Module) -> dict[str, torch.Tensor]:
     """Return the weights that `source` has for `branch`, under the branch's own names; empty if it has none."""
     head = box_head(source)
     if isinstance(head, MultiTask):
-        same = dict(head.branches.items()).get(branch.task)
-        return {k: v.float() for k, v in same.state_dict().items()} if same is not None else {}
+        same: Any = dict(head.branches.items()).get(branch.task)
+        return {k: v.float() for k, v in same.state_dict().items()} if type(same) is type(branch) else {}
     if isinstance(branch, Branch) and type(head) is branch.stock:
         return {k: v.float() for k, v in branch.stock_state(head).items()}
     return {}
@@ -103,7 +124,7 @@ def trained_tasks(source: nn.Module) -> tuple[str, ...]:
     head = box_head(source)
     if isinstance(head, MultiTask):
         return tuple(head.branches)
-    return tuple(task for task, branch in BRANCHES.items() if type(head) is branch.stock)
+    return tuple(task for task in BRANCHES if type(head) in (BRANCHES[task].stock, BRANCHES_26[task].stock))
 
 
 def count_parts(
@@ -127,8 +148,7 @@ def count_parts(
         rows were matched by class name.
     """
     prefix = f"model.{head_index}."
-    index = {str(name).lower(): i for i, name in source_names.items()}
-    rows = [(i, index[str(name).lower()]) for i, name in own_names.items() if str(name).lower() in index]
+    rows = _shared_rows(own_names, source_names)
     taken = {"trunk": 0, "box/cls": 0}
     total = {"trunk": 0, "box/cls": 0}
     for key, value in own.items():
@@ -146,6 +166,11 @@ def count_parts(
         elif part == "box/cls":
             taken[part] += _rows_equal(value, other, rows)
     return {part: (taken[part], total[part]) for part in taken}
+
+
+def _shared_rows(names: Mapping[int, str], source_names: Mapping[int, str]) -> list[tuple[int, int]]:
+    index = {str(name).lower(): i for i, name in source_names.items()}
+    return [(i, index[str(name).lower()]) for i, name in names.items() if str(name).lower() in index]
 
 
 def _rows_equal(value: torch.Tensor, other: torch.Tensor, rows: list[tuple[int, int]]) -> bool:

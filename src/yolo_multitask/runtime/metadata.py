@@ -42,7 +42,7 @@ class Metadata:
         stride: Multiples that the sides of an input must have.
         imgsz: Height and width of the export's input.
         channels: Channels of an input.
-        nms: Whether the NMS is in the file.
+        nms: Whether the rows of the file are detections, by an NMS in it or from a one-to-one head.
         conf: Score that its detections have at least, 0 without.
         max_det: Its rows of an image, None without.
         masks: Whether masks are assembled in the file.
@@ -89,7 +89,14 @@ class Metadata:
                 "MultiTaskYOLO(file).predict or .track, or 'ymt track model=FILE source=VIDEO'."
             )
         given = {key: _literal(texts, key, kind) for key, kind in _REQUIRED.items()}
-        optional = {"kpt_shape": list, "kpt_classes": list, "kpt_oks_sigmas": list, "channels": int, "masks": bool}
+        optional = {
+            "kpt_shape": list,
+            "kpt_classes": list,
+            "kpt_oks_sigmas": list,
+            "channels": int,
+            "masks": bool,
+            "end2end": bool,
+        }
         given |= {key: _literal(texts, key, kind) for key, kind in optional.items() if key in texts}
         args = _literal(texts, "args", dict) if "args" in texts else {}
         tasks = tuple(given["tasks"])
@@ -101,7 +108,7 @@ class Metadata:
                 f"metadata: expected tasks among {', '.join(TASKS)} and one name for each of {given['nc']} classes, "
                 f"found {tasks} and {given['names']}; {AGAIN}."
             )
-        nms = bool(args.get("nms"))
+        nms = bool(args.get("nms") or given.get("end2end"))
         return cls(
             tasks=tasks,
             nc=given["nc"],

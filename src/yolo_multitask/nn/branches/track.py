@@ -57,20 +57,24 @@ class TrackBranch(Branch):
         self.project = nn.Linear(WIDTH * ROWS * COLUMNS, embed_dim)
         if next_box:
             self.motion = level_convs(BOX, ch)
+            self.doubled = ("motion",)
 
     @property
     def row(self) -> dict[str, int]:
         """See `Branch.row`."""
         return {"ne": self.embed_dim, "nb": BOX * self.next_box}
 
-    def forward(self, feats: list[torch.Tensor], taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
-        """Return `appearance`, and `next` where it is predicted."""
-        raw: dict[str, torch.Tensor] = {
-            "appearance": [conv(x.detach()) for conv, x in zip(self.reduce, taps, strict=True)]  # type: ignore[dict-item]
-        }
-        return raw | ({"next": run_levels(self.motion, feats)} if self.next_box else {})
+    def shared(self, feats: list[torch.Tensor], taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
+        """Return `appearance`."""
+        return {"appearance": [conv(x.detach()) for conv, x in zip(self.reduce, taps, strict=True)]}  # type: ignore[dict-item]
 
-    def at(self, sites: Sites, boxes: torch.Tensor, taps: Sequence[torch.Tensor] = ()) -> dict[str, torch.Tensor]:
+    def forward(self, feats: list[torch.Tensor], one2one: bool = False) -> dict[str, torch.Tensor]:
+        """Return `next`, where it is predicted."""
+        return {"next": run_levels(self.layers("motion", one2one), feats)} if self.next_box else {}
+
+    def at(
+        self, sites: Sites, boxes: torch.Tensor, taps: Sequence[torch.Tensor] = (), one2one: bool = False
+    ) -> dict[str, torch.Tensor]:
         """Return `samples`, what `sample` finds in the boxes, (1, WIDTH, P, N), and `next`; see `Branch.at`.
 
         The points are read before the 1x1 convolution, which gives the same, as both steps are linear.
@@ -80,7 +84,7 @@ class TrackBranch(Branch):
         points = torch.cat([read_points(x, padded) for x in taps], 1)
         weights = torch.cat([conv.weight for conv in self.reduce], 1)  # type: ignore[arg-type, misc]
         samples = F.conv2d(gather_places(points, sites.image_N, place_N), weights)
-        return {"samples": samples} | ({"next": sites.run(self.motion)} if self.next_box else {})
+        return {"samples": samples} | ({"next": sites.run(self.layers("motion", one2one))} if self.next_box else {})
 
     def sample(self, appearance: Sequence[torch.Tensor], boxes_BN4: torch.Tensor) -> torch.Tensor:
         """Return the appearance at the points of boxes, (B, WIDTH, P, N).

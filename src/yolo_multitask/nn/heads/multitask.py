@@ -1,5 +1,9 @@
 """The shared head: one box and class prediction per anchor, and a branch for each task.
 
+With `end2end: True` in the model YAML there are two of it, as in YOLO26: a one-to-many head, whose detections need an
+NMS, and a one-to-one head, whose best detections are taken as they are. Which one is used at inference is the host's
+`end2end` of a head, set by its argument `nms`.
+
 Shape suffixes: B batch, C channels, H W map, A anchors of all levels.
 """
 
@@ -15,7 +19,14 @@ from ultralytics.nn.modules.head import Detect
 from yolo_multitask import host
 from yolo_multitask.args import check_tasks
 from yolo_multitask.data.spec import check_kpt_shape
-from yolo_multitask.nn.branches import Branch, PoseBranch, SegmentBranch, TrackBranch
+from yolo_multitask.nn.branches import (
+    Branch,
+    PoseBranch,
+    PoseBranch26,
+    SegmentBranch,
+    SegmentBranch26,
+    TrackBranch,
+)
 from yolo_multitask.nn.sites import Sites
 from yolo_multitask.tasks import BRANCH_TASKS, RowLayout
 
@@ -63,27 +74,38 @@ class MultiTask(Detect):
             next_box: Whether `track` predicts the box in the next frame too.
             taps: Channels of the maps that `track` reads appearance from; default: those of the levels.
             reg_max: Bins of the box distance distribution.
-            end2end: Whether to add a one-to-one head; not supported here.
+            end2end: Whether to add a one-to-one head.
             ch: Channels of each level's feature map.
 
         Raises:
-            ValueError: If `pose` is among the tasks without a valid `kpt_shape`, or `end2end` is asked for.
+            ValueError: If `pose` is among the tasks without a valid `kpt_shape`.
         """
-        if end2end:
-            raise ValueError(
-                "The MultiTask head has no one-to-one branches; remove 'end2end: True' from the model YAML."
-            )
         super().__init__(nc, reg_max, end2end, list(ch))
         self.tasks = check_tasks(tasks)
         self.active = self.tasks
         branches: dict[str, Branch] = {}
         if "segment" in self.tasks:
-            branches["segment"] = SegmentBranch(tuple(ch), nm, npr)
+            branches["segment"] = self.segment_branch(tuple(ch), nm, npr)
         if "pose" in self.tasks:
-            branches["pose"] = PoseBranch(tuple(ch), check_kpt_shape(kpt_shape))
+            branches["pose"] = self.pose_branch(tuple(ch), check_kpt_shape(kpt_shape))
         if "track" in self.tasks:
             branches["track"] = TrackBranch(tuple(ch), tuple(taps or ch), embed_dim, next_box)
         self.branches = nn.ModuleDict(branches)
+        for branch in branches.values() if end2end else ():
+            branch.add_one2one()
+
+    def segment_branch(self, ch: tuple[int, ...], nm: int, npr: int) -> SegmentBranch:
+        """Build the branch of `segment`."""
+        return SegmentBranch(ch, nm, npr)
+
+    def pose_branch(self, ch: tuple[int, ...], kpt_shape: tuple[int, int]) -> PoseBranch:
+        """Build the branch of `pose`."""
+        return PoseBranch(ch, kpt_shape)
+
+    @property
+    def dual(self) -> bool:
+        """Whether there is a one-to-one head beside or in place of the one-to-many head."""
+        return getattr(self, "one2one_cv2", None) is not None
 
     @property
     def layout(self) -> RowLayout:
@@ -109,32 +131,86 @@ class MultiTask(Detect):
 
         Returns:
             In training, the raw outputs by name: `boxes` (B, 4 * reg_max, A), `scores` (B, nc, A), `feats` and those
-            of the branches. At inference `(y, raw)`, or `((y, proto), raw)` where masks are active, with `y`
-            (B, 4 + nc + extra, A): boxes as cx cy w h in input pixels, class probabilities, then the decoded columns of
-            `layout`. In export mode the first element alone. If `lazy`, `(scores, maps)` with class probabilities
-            (B, nc, A) and `maps`: `feats` and `taps`, the feature maps of the levels and of the other layers.
+            of the branches; of two heads, those of both under `one2many` and `one2one`. At inference `(y, raw)`, or
+            `((y, proto), raw)` where masks are active, with `y` (B, 4 + nc + extra, A): boxes as cx cy w h in input
+            pixels, class probabilities, then the decoded columns of `layout`. If `end2end`, `y` is instead
+            (B, max_det, 6 + extra), rows as `layout` says. In export mode the first element alone. If `lazy`,
+            `(scores, maps)` with class probabilities (B, nc, A) of the head in use and `maps`: `feats` and `taps`, the
+            feature maps of the levels and of the other layers.
         """
         feats, taps = x[: self.nl], x[self.nl :] or x
         if self.lazy and not self.training:
-            scores = [conv(f).flatten(2) for conv, f in zip(self.cv3, feats, strict=True)]
+            scores = [conv(f).flatten(2) for conv, f in zip(self._used["cls_head"], feats, strict=True)]
             return torch.cat(scores, 2).sigmoid(), {"feats": feats, "taps": taps}
-        raw = self.forward_head(feats, **self.one2many)
-        running = self.running
-        for branch in running.values():
-            raw.update(branch(feats, taps))
+        preds = self._raw(feats, taps)
         if self.training:
-            return raw
-        y = host.decode_boxes(self, raw)
-        boxes = y[:, :4]
-        y = torch.cat([y, *(b.decode(raw, boxes, self.anchors, self.strides) for b in running.values())], 1)
-        out = (y, raw["proto"]) if "proto" in raw else y
-        return out if self.export else (out, raw)
+            return preds
+        used = preds["one2one" if self.end2end else "one2many"] if self.dual else preds
+        y = host.decode_boxes(self, used)
+        boxes = self.centred(y[:, :4])
+        y = torch.cat([y, *(b.decode(used, boxes, self.anchors, self.strides) for b in self.running.values())], 1)
+        if self.end2end:
+            y = self.postprocess(y.permute(0, 2, 1))
+        out = (y, used["proto"]) if "proto" in used else y
+        return out if self.export else (out, preds)
+
+    def _raw(self, feats: list[torch.Tensor], taps: Sequence[torch.Tensor]) -> dict[str, Any]:
+        """Return the raw outputs, of two heads one beside the other."""
+        shared: dict[str, torch.Tensor] = {}
+        for branch in self.running.values():
+            shared |= branch.shared(feats, taps)
+        if not self.dual:
+            return self._raw_of_head(feats, shared, one2one=False)
+        one2many = {} if self.cv2 is None else self._raw_of_head(feats, shared, one2one=False)
+        if self.training:  # the one-to-one head does not train what it shares with the other, as in the host
+            held = {name for branch in self.running.values() for name in branch.detached}
+            feats = [x.detach() for x in feats]
+            shared = {name: x.detach() if name in held else x for name, x in shared.items()}
+        return {"one2many": one2many, "one2one": self._raw_of_head(feats, shared, one2one=True)}
+
+    def _raw_of_head(
+        self, feats: list[torch.Tensor], shared: Mapping[str, torch.Tensor], *, one2one: bool
+    ) -> dict[str, torch.Tensor]:
+        raw: dict[str, torch.Tensor] = self.forward_head(feats, **(self.one2one if one2one else self.one2many))
+        for branch in self.running.values():
+            raw.update(branch(feats, one2one=one2one))
+        return {**raw, **shared}
+
+    @property
+    def _used(self) -> dict[str, Any]:
+        """The box and class layers that inference uses."""
+        layers: dict[str, Any] = self.one2one if self.end2end else self.one2many
+        return layers
+
+    def centred(self, boxes: torch.Tensor) -> torch.Tensor:
+        """Return boxes as this head decodes them, (B, 4, N), as cx cy w h; a one-to-one head gives corners."""
+        if not self.end2end:
+            return boxes
+        low, high = boxes.chunk(2, 1)
+        return torch.cat(((low + high) / 2, high - low), 1)
+
+    def fuse(self) -> None:
+        """Drop the head that inference does not use, and the layers that only training needs; see the host."""
+        one2one = self.end2end
+        super().fuse()
+        for branch in self.branches.values():
+            branch.strip(one2one)  # type: ignore[operator]
+
+    def best(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return score, class and anchor of the best detections of a one-to-one head, (B, K) each, the best first.
+
+        Args:
+            scores: Class probabilities (B, nc, A).
+        """
+        score, cls, anchor = self.get_topk_index(scores.permute(0, 2, 1), self.max_det)
+        return score[..., 0], cls[..., 0], anchor
 
     def boxes_at(self, sites: Sites) -> torch.Tensor:
-        """Return the boxes at a few anchors, (4, N), cx cy w h in input pixels."""
+        """Return the boxes at a few anchors in input pixels, (4, N), cx cy w h, or x1 y1 x2 y2 if `end2end`."""
         if not len(sites):
             return self.stride.new_empty(4, 0)
-        return (self.decode_bboxes(self.dfl(sites.run(self.cv2)), sites.anchors[None]) * sites.strides)[0]
+        distances = self.dfl(sites.run(self._used["box_head"]))
+        return (self.decode_bboxes(distances, sites.anchors[None]) * sites.strides)[0]
 
     def rows_at(self, sites: Sites, boxes_4N: torch.Tensor, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the decoded columns of the active branches at a few anchors, (N, extra), as `layout` says.
@@ -146,9 +222,9 @@ class MultiTask(Detect):
         """
         if not len(sites):
             return boxes_4N.new_empty(0, self.layout.extra)
-        boxes = boxes_4N[None]
+        boxes, one2one = self.centred(boxes_4N[None]), self.end2end
         columns = [
-            branch.decode(branch.at(sites, boxes, taps), boxes, sites.anchors, sites.strides)
+            branch.decode(branch.at(sites, boxes, taps, one2one), boxes, sites.anchors, sites.strides)
             for branch in self.running.values()
         ]
         return torch.cat(columns, 1)[0].T if columns else boxes_4N.T[:, :0]
@@ -165,4 +241,16 @@ class MultiTask(Detect):
         if branch is None:
             return None
         assert isinstance(branch, SegmentBranch)
-        return branch.prototypes(maps["feats"][0], boxes_N4 / self.stride[0], image_N)
+        return branch.prototypes(maps["feats"], boxes_N4 / self.stride[0], image_N)
+
+
+class MultiTask26(MultiTask):
+    """The shared head with the branches of YOLO26: prototypes from all levels, keypoints with their likelihood."""
+
+    def segment_branch(self, ch: tuple[int, ...], nm: int, npr: int) -> SegmentBranch:
+        """See `MultiTask.segment_branch`."""
+        return SegmentBranch26(ch, nm, npr, self.nc)
+
+    def pose_branch(self, ch: tuple[int, ...], kpt_shape: tuple[int, int]) -> PoseBranch:
+        """See `MultiTask.pose_branch`."""
+        return PoseBranch26(ch, kpt_shape)
