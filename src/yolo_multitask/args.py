@@ -30,6 +30,9 @@ DEFAULTS: dict[str, Any] = {
     "balance": "fixed",  # of the tasks' losses: by their gains alone, or by weights that are learned: uncertainty
     "teachers": None,  # checkpoints to distil from: each branch also learns from the first that has it
     "distill": 1.0,  # gain of the distillation loss
+    "alone": None,  # the task whose branch trains alone, all else frozen; `freeze=trunk` is that for `track`
+    "views": 8,  # augmented views of each image whose features `extend` keeps
+    "distilling": None,  # the settings of a run of `ymt distill`, see `distill/settings.py`
     "labels": None,  # what the label lines hold, for data YAMLs that do not say
     "label_task": None,  # the stock task whose lines they are, for the same; given as `task=`
 }
@@ -46,6 +49,8 @@ USER_KEYS = (
     "balance",
     "teachers",
     "distill",
+    "alone",
+    "views",
     "labels",
 )  # the keys above as a user types them; `pose` is the host's own
 
@@ -138,6 +143,11 @@ def normalise(overrides: Mapping[str, Any] | None, *, typed: bool = True) -> dic
     gap = out.get("pair_gap", 1)
     if isinstance(gap, bool) or not isinstance(gap, int) or gap < 1:
         raise ValueError(f"'pair_gap' must be a whole number of frames, 1 or more, got {gap!r}.")
+    if out.get("alone") is not None and out["alone"] not in BRANCH_TASKS:
+        raise ValueError(f"'alone' must be one of {', '.join(BRANCH_TASKS)}, got {out['alone']!r}.")
+    views = out.get("views", 1)
+    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
+        raise ValueError(f"'views' must be a whole number of views of each image, 1 or more, got {views!r}.")
     for gain, what in _GAINS.items():
         value = out.get(gain)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
