@@ -2,12 +2,13 @@
 
     python scripts/experiments/extend.py --data DIR --out runs/extend --imgsz 320
 
-DIR holds `coco-mini/` (annotations and images) and `weights/yolov8n-seg.pt`. Both networks see the 130 training images of
-coco-mini, with all 80 classes, and are validated on its 64 validation images. `extend` trains the keypoint branch alone;
-the other training has all branches and the usual loader, for the number of epochs that takes about as much processor time.
-The table gives AP and its difference to the network as it was; `identical` says whether boxes, scores, mask coefficients
-and prototypes of every validation image are the same to the last bit. Times are of the processor, so that others at work
-on the machine do not count. `--fold K` trains and validates on parts of the training images, to choose settings.
+DIR holds `coco-mini/` (annotations and images) and `weights/yolov8n-seg.pt`. Both networks see the 130 training images
+of coco-mini, with all 80 classes, and are validated on its 64 validation images. `extend` trains the keypoint branch
+alone; the other training has all branches and the usual loader, for the number of epochs that takes about as much
+processor time. The table gives AP and its difference to the network as it was; `identical` says whether boxes, scores,
+mask coefficients and prototypes of every validation image are the same to the last bit. Times are of the processor, so
+that others at work on the machine do not count. `--fold K` trains and validates on parts of the training images, to
+choose settings.
 """
 
 from __future__ import annotations
@@ -109,9 +110,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with coco-mini/ and weights/")
     parser.add_argument("--out", type=Path, default=Path("runs/extend"))
     parser.add_argument("--imgsz", type=int, default=320)
-    parser.add_argument("--epochs", type=int, default=30, help="of the branch alone")
-    parser.add_argument("--views", type=int, default=8)
-    parser.add_argument("--all-epochs", type=int, default=8, help="of the training of everything")
+    parser.add_argument("--epochs", type=int, default=20, help="of the branch alone")
+    parser.add_argument("--views", type=int, default=12)
+    parser.add_argument("--all-epochs", type=int, default=3, help="of the training of everything")
     parser.add_argument("--all-lr", type=float, default=5e-4)
     parser.add_argument("--more", default="{}", help="further arguments of extend, as JSON")
     parser.add_argument("--fold", type=int, default=None)

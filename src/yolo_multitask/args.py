@@ -31,7 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "teachers": None,  # checkpoints to distil from: each branch also learns from the first that has it
     "distill": 1.0,  # gain of the distillation loss
     "alone": None,  # the task whose branch trains alone, all else frozen; `freeze=trunk` is that for `track`
-    "views": 8,  # augmented views of each image whose features `extend` keeps
+    "views": 12,  # augmented views of each image whose features `extend` keeps
     "distilling": None,  # the settings of a run of `ymt distill`, see `distill/settings.py`
     "labels": None,  # what the label lines hold, for data YAMLs that do not say
     "label_task": None,  # the stock task whose lines they are, for the same; given as `task=`

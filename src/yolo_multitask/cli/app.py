@@ -153,10 +153,10 @@ task= is segment, pose or track. That branch is trained alone; boxes, classes an
 as they were, to the last bit. Writes runs/multitask/extend/weights/best.pt, an ordinary multitask checkpoint.
 
 \b
-  views=8         augmented views of each image that are kept as the trunk sees them (pose)
+  views=12        augmented views of each image that are kept as the trunk sees them (pose)
   cache=True      where: in memory, the rest on disk; cache=disk, or cache=False to compute them in each epoch
   replace=False   put a new branch in the place of one that the model has
-  epochs=30 batch=16 optimizer=AdamW lr0=0.003 cos_lr=True mosaic=0.0 ...   as for train, with these defaults
+  epochs=20 batch=16 optimizer=AdamW lr0=0.003 cos_lr=True mosaic=0.0 ...   as for train, with these defaults
 """,
     "demo": """
 Show all of it at work; no download.

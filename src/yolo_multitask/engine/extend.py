@@ -28,7 +28,7 @@ from yolo_multitask.tasks import BRANCH_TASKS, SPECS
 # What `extend` trains with where the user says nothing: a new branch takes a larger rate than the host would choose
 # for a model of many classes; a view is not a mosaic of four images, which would show objects smaller than they are.
 DEFAULTS: dict[str, Any] = {
-    "epochs": 30,
+    "epochs": 20,
     "batch": 16,
     "nbs": 16,
     "optimizer": "AdamW",
@@ -166,8 +166,8 @@ def extend(model: Any, task: str, data: Any = None, *, replace: bool = False, **
     name = model.ckpt_path or model.overrides.get("model")
     if task in has and not replace:
         raise ValueError(
-            f"{name} has '{task}' already (it has {', '.join(('detect', *has))}). Pass replace=True for a new branch in "
-            f"its place, or train the one that it has: ymt train model={name} alone={task} data={data}."
+            f"{name} has '{task}' already (it has {', '.join(('detect', *has))}). Pass replace=True for a new branch "
+            f"in its place, or train the one that it has: ymt train model={name} alone={task} data={data}."
         )
     kept = tuple(t for t in has if t != task)
     finished = multitask_network(network, kept)

@@ -164,7 +164,7 @@ class MultiTaskModel(DetectionModel):
         return str(self.yaml.get("yaml_file") or type(self).__name__)
 
     def loss(self, batch: Any, preds: Any = None) -> Any:
-        """Return the loss; of a batch of kept views, which the criterion runs the branch over, without a forward pass."""
+        """Return the loss; of a batch of kept views without a forward pass, as the criterion runs the branch itself."""
         if preds is None and "views" in batch and self.criterion is not None:
             return self.criterion(None, batch)
         return super().loss(batch, preds)

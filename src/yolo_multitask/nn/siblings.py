@@ -1,7 +1,8 @@
 """Starting a new branch from its siblings: the branches, and the box layers, that read the same feature maps.
 
-They have the same two 3x3 convolutions, trained to see objects: where their edges are, what shape they have. A new branch
-takes filters over from them, as far as its width goes; the last layer, and what a wider branch has more, stay fresh.
+They have the same two 3x3 convolutions, trained to see objects: where their edges are, what shape they have. A new
+branch takes filters over from them, as far as its width goes; the last layer, and what a wider branch has more, stay
+fresh.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Anchors of interest whose surroundings were kept, so that a branch can learn there without the network before it.
 
-What a stack of convolutions gives at one anchor depends on a small patch of the feature map alone (see `nn.sites`). Kept
-in half precision, the patches of all labelled anchors of an image are a tenth of its feature maps, and running a branch
-over them costs a hundredth of running it over the maps.
+What a stack of convolutions gives at one anchor depends on a small patch of the feature map alone (see `nn.sites`).
+The patches of the anchors of a few objects, kept in half precision, are smaller than the feature maps of their image,
+and running a branch over them costs less than running it over the maps.
 
 Shape suffixes: N anchors, C channels, S side of a patch.
 """
@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from ultralytics.nn.modules.conv import Conv
 
@@ -124,10 +126,17 @@ def _run_layer(layer: nn.Module, x: torch.Tensor, inside: torch.Tensor) -> torch
     if not (isinstance(layer, Conv) and hasattr(layer, "bn") and layer.bn.training):
         return run_valid(layer, x) * inside
     conv = convolution(layer)
-    x = nn.functional.conv2d(x, conv.weight, conv.bias, 1, 0, conv.dilation, conv.groups)
+    x = F.conv2d(x, conv.weight, conv.bias, 1, 0, conv.dilation, conv.groups)
     rows = x.movedim(1, -1)
     seen = rows[inside[:, 0]]  # (places, C)
-    normed = layer.act(layer.bn(seen.T[None, ..., None]))[0, ..., 0].T
+    normed = layer.act(_normalise(layer.bn, seen))
     out = torch.zeros_like(rows)
     out[inside[:, 0]] = normed
     return out.movedim(-1, 1)
+
+
+def _normalise(norm: Any, values: torch.Tensor) -> torch.Tensor:
+    """Return what a BatchNorm in training makes of values (places, C); one place alone has no statistics of its own."""
+    if len(values) > 1:
+        return norm(values.T[None, ..., None])[0, ..., 0].T  # type: ignore[no-any-return]
+    return F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
