@@ -44,7 +44,7 @@ class Labeller:
     ) -> None:
         """Take the teachers; `embedder` maps a picture (H, W, 3) and boxes (m, 4) in its pixels to (m, E)."""
         self.teachers, self.names, self.reg_max, self.embedder = list(teachers), dict(names), reg_max, embedder
-        self.kpt_shape = tuple(kpt_shape or (0, 3))
+        self.kpt_shape: tuple[int, int] = (int(kpt_shape[0]), int(kpt_shape[1])) if kpt_shape else (0, 3)
         self.maps = [class_map(teacher, names) for teacher in teachers]
         self.known = sorted({ours for pairs in self.maps for _, ours in pairs})
         posed = [pairs for t, pairs in zip(teachers, self.maps, strict=True) if "pose" in t.tasks]

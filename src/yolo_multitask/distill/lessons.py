@@ -65,12 +65,12 @@ class Lesson:
     @property
     def has_keypoints(self) -> NDArray[np.bool_]:
         """Whether a teacher gives keypoints of an instance, (m,)."""
-        return np.isfinite(self.keypoints).all((1, 2))
+        return np.asarray(np.isfinite(self.keypoints).all((1, 2)))
 
     @property
     def has_embedding(self) -> NDArray[np.bool_]:
         """Whether a teacher gives the embedding of an instance, (m,)."""
-        return np.isfinite(self.embeddings).all(1) & (self.embeddings.shape[1] > 0)
+        return np.asarray(np.isfinite(self.embeddings).all(1) & (self.embeddings.shape[1] > 0))
 
     def masks(self, size: tuple[int, int]) -> Floats:
         """Return the masks of all instances as probabilities, (m, h, w), zero outside their boxes.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +171,10 @@ def costs(
     fused = {name: deepcopy(n).float().eval().to(device) for name, n in networks.items()}
     for network in fused.values():
         network.fuse(verbose=False)  # type: ignore[operator]
-    ways = [lambda n=n: n(image) for n in fused.values()]
+    ways: list[Callable[[], Any]] = [partial(n, image) for n in fused.values()]
     if embedder is not None:
-        picture, boxes = np.zeros((size, size, 3), np.uint8), np.tile(np.float32([0, 0, 64, 128]), (crops, 1))
-        ways.append(lambda: embedder(picture, boxes))
+        picture, boxes = np.zeros((size, size, 3), np.uint8), np.tile(np.array([0, 0, 64, 128], np.float32), (crops, 1))
+        ways.append(partial(embedder, picture, boxes))
     times = [statistics.median(run.ms for run in runs) for runs in take_turns(ways, RUNS, 1)]
     out = {
         name: {"ms": ms, "gflops": get_flops(networks[name], size), "mparams": get_num_params(networks[name]) / 1e6}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from ultralytics.utils import LOGGER, RUNS_DIR
+from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.torch_utils import select_device
 
 from yolo_multitask.data.config import load_data
@@ -37,6 +38,8 @@ def distill(model: Any, **given: Any) -> DistillReport:
     """
     settings, arguments = read_settings(given)
     settings = replace(settings, lessons=settings.lessons or str(RUNS_DIR / "distill" / "lessons"))
+    if "imgsz" in arguments:  # as the host's trainer does later, when some views have been looked at already
+        arguments["imgsz"] = check_imgsz(arguments["imgsz"], stride=int(model.model.stride.max()), max_dim=1)
     teachers = order_teachers(load_teachers(settings.networks), model.model.yaml, settings.first)
     if (file := settings.teachers.get("reid")) is not None:
         CropEmbedder(file)

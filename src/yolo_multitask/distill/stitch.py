@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -23,14 +24,25 @@ from ultralytics.utils import LOGGER, TQDM
 from yolo_multitask.distill.teachers import Teacher
 from yolo_multitask.nn.heads.multitask import MultiTask
 
-RIDGE = 1e-3  # of the mean square of an input
+RIDGES = (
+    1e-3,
+    1e-2,
+    1e-1,
+    1.0,
+    10.0,
+)  # of the mean square of an input; the one that is best on other pictures is taken
 BACKGROUND = 0.02  # weight of a place where nothing is seen; elsewhere it is the class probability
 
 
 @dataclass(kw_only=True, eq=False)
 class Maps:
-    """Of one picture, by level: the student's features and the teacher's, (C, H, W), and weights of places, (L,)."""
+    """Of one view, by level: the student's features and the teacher's, (C, H, W), and weights of places, (L,).
 
+    Attributes:
+        half: In which half of the pictures it is, 0 or 1.
+    """
+
+    half: int
     ours: list[torch.Tensor]
     theirs: list[torch.Tensor]
     weights: list[torch.Tensor]
@@ -89,7 +101,10 @@ def look(model: Any, teacher: Teacher, dataset: Any, count: int) -> Iterator[Map
             weights.append(near.flatten() + BACKGROUND)
             start += height * width
         yield Maps(
-            ours=[x[0].half() for x in own["feats"]], theirs=[x[0].half() for x in theirs["feats"]], weights=weights
+            half=index % 2,
+            ours=[x[0].half() for x in own["feats"]],
+            theirs=[x[0].half() for x in theirs["feats"]],
+            weights=weights,
         )
 
 
@@ -158,20 +173,35 @@ def least_squares(
         maps: Of the views.
         level: Whose weights of places count.
     """
-    gram: torch.Tensor | None = None
+    grams: list[Any] = [0.0, 0.0]  # of two halves of the pictures
     for m in maps:
         x = F.unfold(given(m), 3, padding=1)[0]
         x = torch.cat((x, x.new_ones(1, x.shape[1])))
         y, weight = wanted(m)[0].flatten(1), m.weights[level]
-        both = ((x * weight) @ torch.cat((x, y)).T).double().cpu()
-        gram = both if gram is None else gram + both
-    assert gram is not None
-    size = len(gram)
-    square, cross = gram[:, :size], gram[:, size:]
-    ridge = torch.full((size,), RIDGE * float(square.diagonal()[:-1].mean()), dtype=torch.float64)
-    ridge[-1] = 1e-9  # not of the bias
-    solved = torch.linalg.solve(square + ridge.diag(), cross).float()
-    return solved[:-1].T.reshape(cross.shape[1], -1, 3, 3), solved[-1]
+        both = torch.cat((x, y))
+        grams[m.half] = grams[m.half] + ((both * weight) @ both.T).double().cpu()
+    count = both.shape[0] - y.shape[0]
+    halves = [g for g in grams if isinstance(g, torch.Tensor)]
+    ridge = RIDGES[1]
+    if len(halves) == 2:
+        errors = [sum(error(solve(halves[i], count, r), halves[1 - i], count) for i in range(2)) for r in RIDGES]
+        ridge = RIDGES[int(np.argmin(errors))]
+    solved = solve(torch.stack(halves).sum(0), count, ridge).float()
+    return solved[:-1].T.reshape(len(y), -1, 3, 3), solved[-1]
+
+
+def solve(gram: torch.Tensor, count: int, ridge: float) -> torch.Tensor:
+    """Return the coefficients (count, O) of the regression of the last rows of a Gram matrix on the first `count`."""
+    square, cross = gram[:count, :count], gram[:count, count:]
+    extra = torch.full((count,), ridge * float(square.diagonal()[:-1].mean()), dtype=gram.dtype)
+    extra[-1] = 1e-9  # not of the bias
+    return torch.linalg.solve(square + extra.diag(), cross)
+
+
+def error(coefficients: torch.Tensor, gram: torch.Tensor, count: int) -> float:
+    """Return the squared error of a regression on the pictures of a Gram matrix."""
+    square, cross, wanted = gram[:count, :count], gram[:count, count:], gram[count:, count:].diagonal().sum()
+    return float((coefficients * (square @ coefficients - 2 * cross)).sum() + wanted)
 
 
 def set_convolution(layer: Any, weight: torch.Tensor, bias: torch.Tensor) -> None:

@@ -29,9 +29,9 @@ KEPT_RATE = 0.1  # learning rate of what came with the first teacher, relative t
 class DistillTrainer(MultiTaskTrainer):
     """Train a student on what its teachers say of pictures, and on real labels where there are any.
 
-    First only the branches learn that are new on the trunk; everything else stays as the first teacher has it, so that its
-    tasks cannot get worse. Then all learn together. BatchNorm keeps the teachers' statistics throughout: those of a few
-    pictures are no better.
+    First only the branches learn that are new on the trunk; everything else stays as the first teacher has it, so that
+    its tasks cannot get worse. Then all learn together. BatchNorm keeps the teachers' statistics throughout: those of a
+    few pictures are no better.
 
     Attributes:
         settings: See `Settings`.

@@ -23,7 +23,7 @@ class View:
     """One way to show a picture.
 
     Attributes:
-        matrix: From pixels of the picture to pixels of the input, float64 (2, 3).
+        matrix: From pixels of the picture to pixels of the input, both from the corner, float64 (2, 3).
         size: Side of the square input in pixels.
     """
 
@@ -39,6 +39,8 @@ class View:
             rows, columns = max(round(height * gain), 1), max(round(width * gain), 1)
             picture = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_LINEAR)
             matrix = matrix @ np.diag([width / columns, height / rows, 1.0])
+        matrix = matrix.copy()
+        matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5  # the warp counts from the centre of the first pixel
         shown = cv2.warpAffine(picture, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=GREY)
         return np.asarray(shown, np.uint8)
 
