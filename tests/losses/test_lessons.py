@@ -59,7 +59,7 @@ def test_classes_that_agree_cost_nothing_and_pull_nowhere() -> None:
     logits = wanted.scores_BCA.logit().requires_grad_()
     loss = class_loss(logits, wanted)
     loss.backward()
-    assert abs(float(loss)) < 1e-6
+    assert abs(loss.item()) < 1e-6
     assert logits.grad is not None and logits.grad.abs().max() < 1e-6
 
 
@@ -208,6 +208,6 @@ def test_real_labels_come_on_top() -> None:
     first = part_of(raw, slice(0, 2))
     alone, items = DistillCriterion(model)(first, {"targets": targets(classes=2)})
     both, more = DistillCriterion(model, supervised)(raw, {"targets": targets(classes=2), "labelled": {}})
-    assert both.sum() == pytest.approx(float(alone.sum()) + 3.0, rel=1e-5)
+    assert both.sum().item() == pytest.approx(alone.sum().item() + 3.0, rel=1e-5)
     assert float(more["box_loss"]) == pytest.approx(float(items["box_loss"]) + 1.5, rel=1e-5)
     assert seen[0]["scores"].shape[0] == 1 and torch.equal(seen[0]["feats"][0], raw["feats"][0][2:])

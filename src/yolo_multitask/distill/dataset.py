@@ -53,6 +53,12 @@ class LessonDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """Return the number of pictures."""
         return len(self.im_files)
 
+    @property
+    def known(self) -> int:
+        """How many of the views have a lesson."""
+        places = (lesson_file(self.cache, Path(f), i) for f in self.im_files for i in range(self.views))
+        return sum(place.exists() for place in places)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return a view of a picture with its lesson, None where it is not in the cache, and a labelled image."""
         number = random.randrange(self.views)

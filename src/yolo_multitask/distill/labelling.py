@@ -5,6 +5,7 @@ Shape suffixes: A anchors of all levels, C classes of the student, n anchors on 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,9 +64,9 @@ class Labeller:
         theirs, ours = (torch.tensor(i, device=y.device) for i in zip(*pairs, strict=True))
         scores = y.new_zeros(len(y), len(self.names), y.shape[2])
         scores[:, ours] = y[:, 4 + theirs]
-        rows = nms.non_max_suppression(
-            torch.cat((y[:, :4], scores, y[:, 4 + len(teacher.names) :]), 1), CONF, IOU, nc=len(self.names)
-        )
+        columns = torch.cat((y[:, :4], scores, y[:, 4 + len(teacher.names) :]), 1)
+        # the host leaves out the rest of a batch on a slow machine; a lesson is kept, and must be whole
+        rows = nms.non_max_suppression(columns, CONF, IOU, nc=len(self.names), max_time_img=math.inf)
         keypoints, masks = teacher.columns()
         found = []
         for i, own in enumerate(rows):

@@ -57,8 +57,7 @@ def distill(model: Any, **given: Any) -> DistillReport:
         build_and_check(model.model.yaml, teachers, content, settings)
     if len(measured) == len(files):
         raise ValueError("source: expected pictures to learn from, found only those that are measured on.")
-    if measured:
-        LOGGER.info(f"{len(measured)} images of the source are measured on, and not learned from")
+    LOGGER.info(f"Source: {len(files) - len(measured)} images to learn from, {len(measured)} that are measured on")
     taught = ", ".join(f"{task} from {Path(f).name}" for task, f in settings.teachers.items())
     LOGGER.info(f"Teachers: {taught}; trunk, boxes and classes from {teachers[0].title} to begin with")
     settings = replace(settings, measured=tuple(str(f) for f in measured))

@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from ultralytics.data.loaders import LoadImagesAndVideos
-from ultralytics.utils import LOGGER
 
 from yolo_multitask.runtime.frames import read_frames
 
@@ -45,7 +44,6 @@ def list_pictures(sources: Sequence[str | Path], cache: Path, frames: int = FRAM
         files: list[Path] = []
         for file, is_video in zip(loader.files, loader.video_flag, strict=True):
             files += video_frames(Path(file), cache, frames) if is_video else [Path(file).resolve()]
-        LOGGER.info(f"source {source}: {len(files)} images")
         found |= dict.fromkeys(files)
     return list(found)
 

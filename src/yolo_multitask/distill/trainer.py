@@ -140,6 +140,11 @@ class DistillTrainer(MultiTaskTrainer):
         model = unwrap_model(self.model)
         supervised = MultiTaskLoss(model) if self.train_loader.dataset.labelled is not None else None
         model.criterion = DistillCriterion(model, supervised)
+        dataset: LessonDataset = self.train_loader.dataset
+        LOGGER.info(
+            f"Lessons: {dataset.known} of {len(dataset) * dataset.views} views are known; the teachers look at others "
+            "when they come up"
+        )
 
     def _model_train(self) -> None:
         """Set the model in training mode, with the parts learning that are to learn now."""
@@ -149,7 +154,7 @@ class DistillTrainer(MultiTaskTrainer):
         for name, module in model.named_modules():
             if isinstance(module, nn.BatchNorm2d) and not any(part in f"{name}." for part in fresh):
                 module.eval()
-        alone = bool(self.foreign) and self.epoch < round(self.settings.frozen * self.epochs)
+        alone = self.is_frozen
         new = {id(p) for p in self._new_parameters()}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(".dfl" not in name and (not alone or id(parameter) in new))
@@ -157,6 +162,21 @@ class DistillTrainer(MultiTaskTrainer):
         if learning != model.criterion.lessons.tasks and RANK in {-1, 0}:
             LOGGER.info(f"Learning from here on: {', '.join(learning)}" + (" alone, all else stays" if alone else ""))
         model.criterion.lessons.tasks = tuple(learning)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether only what is new on the trunk learns in this epoch."""
+        return bool(self.foreign) and self.epoch < round(self.settings.frozen * self.epochs)
+
+    def optimizer_step(self) -> None:
+        """Take a step; undo what averaging does to the last bit of the weights that stay as they are."""
+        super().optimizer_step()
+        if self.is_frozen and self.ema:
+            model = unwrap_model(self.model)
+            state, new = model.state_dict(), tuple(f"model.{model.head.i}.branches.{t}." for t in self.foreign)
+            for key, value in self.ema.ema.state_dict().items():
+                if not key.startswith(new):
+                    value.copy_(state[key])
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Move a batch to the device, and let the teachers look at the views that they have not seen."""
