@@ -249,7 +249,7 @@ def test_data_without_the_labels(seg: Path, boxes: Path, tmp_path: Path) -> None
 
 
 def test_other_classes(seg: Path, tmp_path: Path) -> None:
-    data = write_world(tmp_path / "data", names={0: "pedestrian"})
+    data = write_world(tmp_path / "data", names={0: "pedestrian"}, kpt_classes=["pedestrian"])
     with pytest.raises(ValueError, match=r"keeps the model's classes.*'pedestrian'.*'person'"):
         MultiTaskYOLO(seg).extend("pose", data=data, **{**FAST, "project": str(tmp_path)})
 

@@ -67,6 +67,20 @@ def test_statistics_are_of_the_inside(branch: torch.nn.Module) -> None:
     torch.testing.assert_close(norm.running_mean, norm.momentum * dense.mean((1, 2)), rtol=1e-4, atol=1e-6)
 
 
+def test_training_normalises_by_these_statistics(branch: torch.nn.Module) -> None:
+    """Where all is inside, the values are those of the convolutions and BatchNorms run over the patches."""
+    feats = maps(branch)
+    places = torch.tensor([27, 36])  # in the middle of the first level
+    kept = StoredSites.keep(Sites(feats, STRIDES, torch.tensor([0, 1]), places), 2, torch.float32)
+    branch.train()
+    x = kept.levels[0].patches
+    assert kept.levels[0].inside.all()
+    for layer in branch.convs[0][:2]:
+        x = layer.act(layer.bn(torch.nn.functional.conv2d(x, layer.conv.weight)))
+    expected = branch.convs[0][2](x).flatten(1)
+    torch.testing.assert_close(kept.run(branch.convs)[0].T, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_half_precision_takes_half(branch: torch.nn.Module) -> None:
     sites = Sites(maps(branch), STRIDES, IMAGE_N, ANCHOR_N)
     half, single = (StoredSites.keep(sites, 2, dtype) for dtype in (torch.float16, torch.float32))

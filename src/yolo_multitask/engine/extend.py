@@ -56,6 +56,9 @@ class ExtendTrainer(MultiTaskTrainer):
     computed from the images as in any training.
     """
 
+    args: Any
+    train_loader: Any
+
     @property
     def cached(self) -> bool:
         """Whether the branch learns from kept views."""
