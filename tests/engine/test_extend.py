@@ -174,7 +174,8 @@ def test_memory_and_disk_give_the_same(seg: Path, world: Path, tmp_path: Path, e
         "on_train_start", lambda t: seen.extend(len(list(f.iterdir())) for f in t.save_dir.glob("views-*"))
     )
     model.extend("pose", data=world, **{**FAST, "project": str(tmp_path), "cache": "disk"})
-    assert len(seen) == 1 and seen[0] > 0
+    assert len(seen) == 1
+    assert seen[0] > 0
     assert list((tmp_path / "extend").glob("views-*")) == []
     a, b = (host.load_network(f / "weights" / "best.pt").state_dict() for f in (tmp_path / "extend", extended))
     assert all(torch.equal(a[k], b[k]) for k in b)
@@ -219,7 +220,8 @@ def test_a_batch_keeps_each_object_with_its_anchors() -> None:
     batch = ViewBatch.join(views)
     assert batch.assigned.instance_BA.tolist() == [[0, 0, 1, 1, 1]]
     assert torch.equal(batch.targets["keypoints"], torch.cat([view.keypoints for view in views]))
-    assert batch.assigned.fg_BA.all() and len(batch.sites) == 5
+    assert batch.assigned.fg_BA.all()
+    assert len(batch.sites) == 5
 
 
 def test_detection_gets_masks(world: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_split_and_join_give_the_anchors_back(branch: torch.nn.Module) -> None:
         parts = list(kept.split(IMAGE_N, 3))
         assert [len(part) for part in parts] == [3, 3, 0]
         joined = StoredSites.join(parts)
-        by_image = torch.cat([(IMAGE_N == i).nonzero()[:, 0] for i in range(3)])
+        by_image = torch.cat([(i == IMAGE_N).nonzero()[:, 0] for i in range(3)])
         torch.testing.assert_close(joined.run(branch.convs), kept.run(branch.convs)[..., by_image])
 
 
