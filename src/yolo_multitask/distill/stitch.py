@@ -1,10 +1,9 @@
-"""A branch that was trained on another trunk is fitted to this one, layer by layer, by least squares.
+"""A branch that was trained on another trunk is fitted to this one by least squares.
 
 The branch's weights stand on features that this trunk does not have. Its first convolution is replaced by the one that
-comes nearest to what the teacher's gives on the same picture, from the features that are here; then its second, from
-what the first now gives. The last is the teacher's own. No label is needed, every place of every picture counts, and
-there is nothing to tune: it is a linear regression, as in model stitching (https://arxiv.org/abs/1411.5908,
-https://arxiv.org/abs/2106.07682).
+comes nearest to what the teacher's gives on the same picture, from the features that are here; what is behind it is the
+teacher's own. No label is needed, every place of every picture counts, and nothing is to be tuned: it is a ridge
+regression, as in model stitching (https://arxiv.org/abs/1411.5908, https://arxiv.org/abs/2106.07682).
 
 C input channels, O output channels, L places.
 """
@@ -138,7 +137,9 @@ def _same(ours: Sequence[nn.Module], theirs: Sequence[nn.Module]) -> bool:
 
 
 def fit_stack(ours: list[Any], theirs: list[Any], maps: Sequence[Maps], level: int) -> None:
-    """Fit the 3x3 convolutions of a stack one after the other; take over what comes behind them.
+    """Fit the first layer of a stack, a 3x3 convolution, and take over what is behind it.
+
+    To fit the second one too, to what the first then gives, is worse: each regression takes away contrast.
 
     Args:
         ours: Its layers: the host's `Conv`, then maybe a plain convolution.
@@ -146,20 +147,18 @@ def fit_stack(ours: list[Any], theirs: list[Any], maps: Sequence[Maps], level: i
         maps: Of the views.
         level: Which map the stack reads.
     """
-    for depth, (own, other) in enumerate(zip(ours, theirs, strict=True)):
-        if isinstance(own, nn.Conv2d):
-            own.load_state_dict(other.state_dict())
-            continue
+    first = theirs[0]
 
-        def given(m: Maps, depth: int = depth) -> torch.Tensor:
-            return nn.Sequential(*ours[:depth])(m.ours[level].float()[None])
+    def given(m: Maps) -> torch.Tensor:
+        return m.ours[level].float()[None]
 
-        def wanted(m: Maps, other: Any = other, depth: int = depth) -> torch.Tensor:
-            x = nn.Sequential(*theirs[:depth])(m.theirs[level].float()[None])
-            x = other.conv(x)
-            return other.bn(x) if hasattr(other, "bn") else x
+    def wanted(m: Maps) -> torch.Tensor:
+        x = first.conv(m.theirs[level].float()[None])
+        return first.bn(x) if hasattr(first, "bn") else x
 
-        set_convolution(own, *least_squares(given, wanted, maps, level))
+    set_convolution(ours[0], *least_squares(given, wanted, maps, level))
+    for own, other in zip(ours[1:], theirs[1:], strict=True):
+        own.load_state_dict(other.state_dict())
 
 
 def least_squares(
