@@ -62,7 +62,7 @@ class DistillTrainer(MultiTaskTrainer):
         model.load(weights if self.resume else [*([weights] if weights else []), *(t.network for t in self.teachers)])
         self._filled = bool(weights)
         self.args.tasks = list(model.tasks)
-        self._save_tasks()
+        self.save_tasks()
         return model
 
     def set_model_attributes(self) -> None:

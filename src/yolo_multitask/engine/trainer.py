@@ -129,10 +129,10 @@ class MultiTaskTrainer(DetectionTrainer):
                 if self.resume:
                     model.balance.load_state_dict(network_of(weights).balance.state_dict())
         self.args.tasks = [t for t in model.tasks if t in tasks]
-        self._save_tasks()
+        self.save_tasks()
         return model
 
-    def _save_tasks(self) -> None:
+    def save_tasks(self) -> None:
         """Write the resolved tasks into the run's `args.yaml`, which the host saves before there is a model."""
         file = self.save_dir / "args.yaml"
         if RANK in {-1, 0} and file.is_file():
