@@ -73,7 +73,8 @@ def test_an_anchor_has_the_box_of_the_teacher_that_is_most_certain(teachers: lis
 
 def test_anchors_stand_for_instances_of_their_class(lesson: Lesson) -> None:
     assert (lesson.owner >= 0).any()
-    assert lesson.has_mask.any() and lesson.has_keypoints.any()
+    assert lesson.has_mask.any()
+    assert lesson.has_keypoints.any()
     assert set(lesson.instance_class[lesson.has_keypoints]) == {1}
 
 

@@ -47,7 +47,8 @@ def test_what_the_first_teacher_gave_stays_while_the_trunk_is_frozen(files: dict
         ("seg.pt", "box"), ("seg.pt", "seg"), ("pose.pt", "box"), ("pose.pt", "pose"),
     ]  # fmt: skip
     assert [r.student == r.taught for r in report.rows[:2]] == [True, True]
-    assert model.model.tasks == ("detect", "segment", "pose") and model.model.names == {0: "ball", 1: "person"}
+    assert model.model.tasks == ("detect", "segment", "pose")
+    assert model.model.names == {0: "ball", 1: "person"}
     teacher = torch.load(files["segment"], weights_only=False)["model"].half().float()
     student, stock = model.model.float(), teacher.state_dict()
     last = f"model.{student.head.i}."
@@ -58,7 +59,8 @@ def test_what_the_first_teacher_gave_stays_while_the_trunk_is_frozen(files: dict
     saved = json.loads((tmp_path / "run" / "distill.json").read_text())
     assert [r["share"] for r in saved["rows"]] == pytest.approx([r.share for r in report.rows], nan_ok=True)
     assert report.cost["teachers together"]["mparams"] > report.cost["student"]["mparams"]
-    assert "what the teachers see" in str(report) and "saved" in str(report)
+    assert "what the teachers see" in str(report)
+    assert "saved" in str(report)
     log = rows(tmp_path / "run")
     assert all(row["train/pose_loss"] > 0 and row["train/box_loss"] == 0 for row in log)
 
@@ -99,7 +101,8 @@ def test_real_labels_and_embeddings(files: dict[str, str], tmp_path: Path) -> No
     reid = str(write_reid(tmp_path / "reid.onnx"))
     model, report = distil(files, tmp_path, data=str(data), reid=reid, frozen=0.0)
     assert model.model.tasks == ("detect", "segment", "pose", "track")
-    assert report.truth == "labels" and report.images == 4
+    assert report.truth == "labels"
+    assert report.images == 4
     assert -1 <= report.embeddings <= 1 or report.embeddings != report.embeddings
     (row,) = rows(tmp_path / "run")
     assert row["train/reid_loss"] > 0

@@ -60,7 +60,8 @@ def test_classes_that_agree_cost_nothing_and_pull_nowhere() -> None:
     loss = class_loss(logits, wanted)
     loss.backward()
     assert abs(loss.item()) < 1e-6
-    assert logits.grad is not None and logits.grad.abs().max() < 1e-6
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-6
 
 
 def test_the_gradient_of_classes_is_that_of_the_cross_entropy() -> None:
@@ -90,7 +91,8 @@ def test_boxes_of_the_teacher_cost_nothing() -> None:
     corners = torch.cat((points_n2 - distances[:, :2], points_n2 + distances[:, 2:]), 1)
     wanted.boxes_n4 = corners * strides_n1
     box, bins = box_losses(raw, wanted, points_n2, strides_n1)
-    assert abs(float(box)) < 1e-4 and abs(float(bins)) < 1e-6
+    assert abs(float(box)) < 1e-4
+    assert abs(float(bins)) < 1e-6
     wanted.bins_nR = wanted.bins_nR.flip(1)
     assert box_losses(raw, wanted, points_n2, strides_n1)[1] > 0.1
     wanted.bins_nR = wanted.bins_nR[:, :0]  # a teacher with other bins
@@ -106,7 +108,9 @@ def test_keypoints_of_the_teacher_cost_nothing_and_others_are_pulled_to_it() -> 
     values = torch.cat((told, torch.full((4, K, 1), 20.0)), 2).flatten(1)
     raw[wanted.image_n, :, wanted.anchor_n] = values
     place, seen, count = keypoint_losses(raw, wanted, points_n2, strides_n1, sigmas)
-    assert float(place) < 1e-6 and float(seen) < 1e-6 and count == 4
+    assert float(place) < 1e-6
+    assert float(seen) < 1e-6
+    assert count == 4
     far = (raw + 5.0).requires_grad_()
     keypoint_losses(far, wanted, points_n2, strides_n1, sigmas)[0].backward()
     assert far.grad is not None
@@ -119,7 +123,8 @@ def test_instances_without_keypoints_are_left_out() -> None:
     raw = torch.randn(2, K * 3, 84, generator=torch.Generator().manual_seed(1))
     wanted.keypoints_nKD[1:] = torch.nan
     place, _, count = keypoint_losses(raw, wanted, *points(4), sigmas)
-    assert count == 1 and place.isfinite()
+    assert count == 1
+    assert place.isfinite()
     wanted.keypoints_nKD[:] = torch.nan
     assert [float(x) for x in keypoint_losses(raw, wanted, *points(4), sigmas)] == [0, 0, 0]
 
@@ -145,7 +150,8 @@ def test_masks_are_compared_after_they_are_assembled() -> None:
     assert loss_of(coefficients * 0, proto) > same
     moved = coefficients.clone().requires_grad_()
     loss_of(moved, proto).backward()
-    assert moved.grad is not None and moved.grad.abs().max() < 1e-5, "at the teacher's masks nothing pulls"
+    assert moved.grad is not None
+    assert moved.grad.abs().max() < 1e-5, "at the teacher's masks nothing pulls"
 
 
 def test_relations_do_not_depend_on_how_the_embedding_is_turned_or_how_long_it_is() -> None:
@@ -210,4 +216,5 @@ def test_real_labels_come_on_top() -> None:
     both, more = DistillCriterion(model, supervised)(raw, {"targets": targets(classes=2), "labelled": {}})
     assert both.sum().item() == pytest.approx(alone.sum().item() + 3.0, rel=1e-5)
     assert float(more["box_loss"]) == pytest.approx(float(items["box_loss"]) + 1.5, rel=1e-5)
-    assert seen[0]["scores"].shape[0] == 1 and torch.equal(seen[0]["feats"][0], raw["feats"][0][2:])
+    assert seen[0]["scores"].shape[0] == 1
+    assert torch.equal(seen[0]["feats"][0], raw["feats"][0][2:])
