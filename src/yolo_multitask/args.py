@@ -38,6 +38,9 @@ DEFAULTS: dict[str, Any] = {
     "delay": None,  # frames that prediction reads ahead; None: what a file needs, 0 for a live stream
     "max_gap": None,  # longest gap in frames that a trajectory is continued over; None: that of `TrajectoryConfig`
     "point_px": 4.0,  # largest distance of a position that is right, where the longer side has 640 pixels
+    "alone": None,  # the task whose branch trains alone, all else frozen; `freeze=trunk` is that for `track`
+    "views": 12,  # augmented views of each image whose features `extend` keeps
+    "distilling": None,  # the settings of a run of `ymt distill`, see `distill/settings.py`
     "labels": None,  # what the label lines hold, for data YAMLs that do not say
     "label_task": None,  # the stock task whose lines they are, for the same; given as `task=`
 }
@@ -62,6 +65,8 @@ USER_KEYS = (
     "delay",
     "max_gap",
     "point_px",
+    "alone",
+    "views",
     "labels",
 )  # the keys above as a user types them; `pose` is the host's own
 
@@ -161,6 +166,11 @@ def normalise(overrides: Mapping[str, Any] | None, *, typed: bool = True) -> dic
     gap = out.get("pair_gap", 1)
     if isinstance(gap, bool) or not isinstance(gap, int) or gap < 1:
         raise ValueError(f"'pair_gap' must be a whole number of frames, 1 or more, got {gap!r}.")
+    if out.get("alone") is not None and out["alone"] not in BRANCH_TASKS:
+        raise ValueError(f"'alone' must be one of {', '.join(BRANCH_TASKS)}, got {out['alone']!r}.")
+    views = out.get("views", 1)
+    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
+        raise ValueError(f"'views' must be a whole number of views of each image, 1 or more, got {views!r}.")
     for gain, what in _GAINS.items():
         value = out.get(gain)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):

@@ -31,6 +31,7 @@ from yolo_multitask.nn.network import (
     network_of,
 )
 from yolo_multitask.nn.temporal import TemporalModel
+from yolo_multitask.nn.transfer import check_one_head
 from yolo_multitask.tasks import DEFAULT_MODEL
 
 host.register()
@@ -188,6 +189,38 @@ class MultiTaskYOLO(YOLO):
             self.load(kwargs.pop("pretrained"))
         return super().train(trainer=trainer, **kwargs)
 
+    def extend(self, task: str, data: Any = None, replace: bool = False, **kwargs: Any) -> Any:
+        """Add a branch to a trained model, stock or multitask, and train it alone; this object becomes the result.
+
+        Every other output stays as it was, to the last bit: trunk, boxes, classes and the other branches are frozen,
+        BatchNorm statistics included.
+
+        Args:
+            task: The task to add: `segment`, `pose` or `track`.
+            data: Data YAML that labels it, with the model's classes.
+            replace: Whether to put a new branch in the place of one that the model has.
+            **kwargs: As for `train`, with other defaults (`engine.extend.DEFAULTS`). Beyond them `views`, how many
+                augmented views of each image are kept as the trunk sees them, and `cache`: where (True, "ram": memory,
+                what does not fit on disk; "disk"; False: nowhere, computed anew in each epoch).
+
+        Returns:
+            Metrics of the validation at the end, as `val`.
+
+        Raises:
+            ValueError: If the model has that task, the data does not label it or has other classes, or the model
+                cannot be extended; the message names both sides.
+        """
+        from yolo_multitask.engine.extend import extend
+
+        return extend(self, task, data, replace=replace, **kwargs)
+
+    def adopt(self, network: MultiTaskModel) -> None:
+        """Let this object hold a trained multitask network in the place of what it holds."""
+        network.task = self.task = host.TASK
+        self.model, self.ckpt, self.ckpt_path = network, {"model": network}, None
+        self.overrides["task"] = host.TASK
+        self.predictor = None
+
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate; see the host's `val`. Returns metrics with `.box`, `.seg`, `.pose` and `.track`.
 
@@ -312,6 +345,31 @@ class MultiTaskYOLO(YOLO):
                 "measures. Leave it out, or give a multitask model and this one as against=."
             )
         return super().benchmark(data=data, format=format, verbose=verbose, **kwargs)
+
+    def distill(self, **kwargs: Any) -> Any:
+        """Learn from finished networks on pictures without labels, until this one does the work of all of them.
+
+        Args:
+            **kwargs: The teachers by task (`detect`, `pose`, `segment`: checkpoints; `reid`: an ONNX file for crops),
+                `source` (images, folders, videos), `data` where there are labels to measure on, the settings of
+                `yolo_multitask.distill.settings.Settings`, and the arguments of a training.
+
+        Returns:
+            A `DistillReport`, whose `str` is a table of the student against each teacher.
+
+        Raises:
+            ValueError: If this is no multitask model, or a setting, teacher or source does not fit.
+            FileNotFoundError: If there is no such file.
+        """
+        if self.task != host.TASK:
+            raise ValueError(
+                f"distill: expected a multitask model such as {DEFAULT_MODEL}, found a '{self.task}' model."
+            )
+        host.require_network(self)
+        check_one_head(self.model, "distill")
+        from yolo_multitask.distill.run import distill
+
+        return distill(self, **kwargs)
 
     def tune(self, *args: Any, **kwargs: Any) -> Any:
         """Tune the hyperparameters of stock models through the host.

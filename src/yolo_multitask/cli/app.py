@@ -19,7 +19,7 @@ from yolo_multitask.cli.data import DATA_COMMANDS, run_data
 from yolo_multitask.cli.grammar import UsageError, unknown
 
 MODES = ("train", "val", "predict", "track", "export", "benchmark")
-GROUPS = ("data", "demo", "run", "checks")
+GROUPS = ("data", "demo", "run", "distill", "extend", "checks")
 INTERRUPTED = 130
 SELF_EXPLAINING = (ValueError, OSError, RuntimeError, TypeError, SyntaxError, ImportError)
 COLLECTS = {"allow_extra_args": True, "ignore_unknown_options": True}  # key=value words are read by cli.grammar
@@ -118,6 +118,46 @@ the same image in turn.
 
 A stock model is measured by Ultralytics' own benchmark, with its arguments.
 """,
+    "distill": """
+Make one model of several, without labels.
+
+\b
+  ymt distill model=yolov8n-multitask.yaml pose=yolov8n-pose.pt segment=yolov8n-seg.pt source=images/ epochs=100
+  ymt distill pose=my-pose.pt segment=yolov8m-seg.pt reid=osnet.onnx source=[images/,video.mp4] time=2
+  ymt distill pose=yolov8n-pose.pt segment=yolov8n-seg.pt source=images/ data=my.yaml supervised=False
+
+The networks label the pictures themselves; each is asked once for each view of a picture. At the end a table says what
+the model has of each teacher's precision, on pictures that it was not trained on, and what it saves.
+
+\b
+  detect= pose= segment=   checkpoints that teach boxes, keypoints, masks; reid= an ONNX file for crops of persons
+  source=         images, folders, globs and videos
+  data=           data YAML to measure on; its training labels are learned too, unless supervised=False
+  first=          task whose teacher the model starts from; the one with the most classes if not given
+  views=4         views of each picture: whole, mirrored, and random crops and scales
+  frozen=0.5      share of the training in which only what is new on the first teacher's trunk learns
+  fit=200         views to fit a branch from another trunk on, before the training
+  held_out=64 frames=200   pictures to measure on without data=; most frames of a video
+  lessons=        folder of what the teachers said, to be used again
+  epochs= time=HOURS imgsz= batch= lr0= device= project= name=   as for train
+""",
+    "extend": """
+Add a branch to a trained model.
+
+\b
+  ymt extend model=yolov8n-seg.pt task=pose data=my.yaml
+  ymt extend model=best.pt task=track data=my-sequences.yaml epochs=20
+  ymt extend model=best.pt task=pose data=my.yaml replace=True views=16 imgsz=640
+
+task= is segment, pose or track. That branch is trained alone; boxes, classes and every other branch of the model stay
+as they were, to the last bit. Writes runs/multitask/extend/weights/best.pt, an ordinary multitask checkpoint.
+
+\b
+  views=12        augmented views of each image that are kept as the trunk sees them (pose)
+  cache=True      where: in memory, the rest on disk; cache=disk, or cache=False to compute them in each epoch
+  replace=False   put a new branch in the place of one that the model has
+  epochs=20 batch=16 optimizer=AdamW lr0=0.003 cos_lr=True mosaic=0.0 ...   as for train, with these defaults
+""",
     "demo": """
 Show all of it at work; no download.
 
@@ -209,6 +249,20 @@ def _demo(context: typer.Context) -> None:
     from yolo_multitask.cli.demo import demo
 
     demo(context.args)
+
+
+@app.command("distill", help=_HELP["distill"], context_settings=COLLECTS, options_metavar="[KEY=VALUE]...")
+def _distill(context: typer.Context) -> None:
+    from yolo_multitask.cli.distill import distill
+
+    distill(context.args)
+
+
+@app.command("extend", help=_HELP["extend"], context_settings=COLLECTS, options_metavar="[KEY=VALUE]...")
+def _extend(context: typer.Context) -> None:
+    from yolo_multitask.cli.extend import extend
+
+    extend(context.args)
 
 
 @app.command("run", help=_HELP["run"], context_settings=COLLECTS, options_metavar="FILE SOURCE [KEY=VALUE]...")

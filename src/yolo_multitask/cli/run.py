@@ -27,6 +27,8 @@ HOST_EXTRAS: Mapping[str, Any] = {
     "crop_fraction": None,
     "keras": None,
 }
+# Keys of one mode alone, which the host's check would not know.
+MODE_EXTRAS: Mapping[str, Mapping[str, Any]] = {"export": {"masks": False}, "extend": {"replace": False}}
 # Families with a class of their own, by a part of the model's name, as in `yolo`.
 FAMILIES = (
     ("rtdetr", "RTDETR"),
@@ -47,7 +49,7 @@ def valid_keys(mode: str | None = None) -> dict[str, Any]:
     from yolo_multitask.args import DEFAULTS, USER_KEYS
     from yolo_multitask.benchmark.settings import OWN_KEYS
 
-    of_mode = {"benchmark": OWN_KEYS, "export": {"masks": False}}.get(mode or "", {})
+    of_mode = {"benchmark": OWN_KEYS, **MODE_EXTRAS}.get(mode or "", {})
     ours = {key: DEFAULTS.get(key) for key in USER_KEYS}
     return {**DEFAULT_CFG_DICT, **HOST_EXTRAS, **ours, **of_mode}
 
@@ -89,7 +91,7 @@ def parse(tokens: Sequence[str], mode: str | None = None) -> dict[str, Any]:
         if (task := overrides.get("task")) and task not in tasks:
             raise UsageError(unknown(str(task), tasks, "task"))
         overrides.pop("mode", None)
-        extras = {*HOST_EXTRAS, *(["masks"] if mode == "export" else [])}
+        extras = {*HOST_EXTRAS, *MODE_EXTRAS.get(mode or "", {})}
         check_cfg({key: value for key, value in normalise(overrides).items() if key not in extras})
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error

@@ -21,25 +21,16 @@ from yolo_multitask.data.config import data_file, load_data
 from yolo_multitask.data.dataset import build_multitask_dataset
 from yolo_multitask.data.loader import build_train_dataloader
 from yolo_multitask.data.sources import sources_of
+from yolo_multitask.engine import alone
 from yolo_multitask.engine.validator import MultiTaskValidator
 from yolo_multitask.losses import MultiTaskLoss
 from yolo_multitask.losses.balance import UncertaintyBalance
 from yolo_multitask.nn.network import MultiTaskModel, load_model_yaml, network_of
-from yolo_multitask.nn.transfer import trained_tasks
 from yolo_multitask.tasks import BRANCH_TASKS
 
-FREEZE_TRUNK = "trunk"  # value of `freeze` that trains the track branch alone
 PAIR_SHARE = 0.25  # of the pairs in a batch that are views of the same objects; the other tasks learn from variety
 
 MAX_NORM = 10.0  # of gradients, the host's
-
-
-def all_but_track(model: MultiTaskModel) -> list[str]:
-    """Return the parts of a model that `freeze=trunk` freezes, as the host's `freeze` names them."""
-    last = model.head.i
-    layers = [str(i) for i in range(last)]
-    own = [f"{last}.{name}" for name, _ in model.head.named_children() if name != "branches"]
-    return [*layers, *own, *(f"{last}.branches.{task}" for task in model.head.branches if task != "track")]
 
 
 class MultiTaskTrainer(DetectionTrainer):
@@ -60,14 +51,16 @@ class MultiTaskTrainer(DetectionTrainer):
         """Take the host's configuration and arguments, in which `segment`, `pose` and `track` may be switches."""
         self._loss_sums: dict[str, tuple[float, int]] = {}
         super().__init__(full_cfg(cfg), {**normalise(overrides), "task": host.TASK}, _callbacks)
-        self._trunk_frozen = self.args.freeze == FREEZE_TRUNK  # `freeze` itself is spelt out while the host sets up
+        self.alone = alone.task_of(self.args)
         if self.args.distill_model is not None:
             raise ValueError(
                 f"'distill_model={self.args.distill_model}' wraps a network of one task and does not take multitask "
                 "models. Use 'teachers=[...]' with checkpoints of the single tasks instead."
             )
-        if self._trunk_frozen and self.args.balance != "fixed":
-            raise ValueError(f"balance={self.args.balance} weighs several tasks, but freeze={FREEZE_TRUNK} trains one.")
+        if self.alone and self.args.balance != "fixed":
+            raise ValueError(
+                f"balance={self.args.balance} weighs several tasks, but {alone.asked_as(self.args)} trains one."
+            )
         self._teachers = self._load_teachers()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
@@ -99,8 +92,8 @@ class MultiTaskTrainer(DetectionTrainer):
         else:
             cfg = host.load_network(self.model).yaml if str(self.model).endswith(".pt") else self.model
             self.model = self.get_model(cfg, [host.load_network(p) for p in pretrained], verbose=RANK in {-1, 0})
-        if self._trunk_frozen:
-            self.args.freeze = all_but_track(self.model)
+        if self.alone:
+            self.args.freeze = alone.all_but(self.model, self.alone)
         return ckpt
 
     def get_model(
@@ -112,11 +105,12 @@ class MultiTaskTrainer(DetectionTrainer):
         config = dict(cfg) if isinstance(cfg, dict) else load_model_yaml(cfg or self.args.model)
         if self.args.next is not None:
             config["next"] = self.args.next
-        self._check_freeze()
-        if self._trunk_frozen:
+        if self.alone:
             sources = weights if isinstance(weights, (list, tuple)) else [weights] if weights else []
-            tasks: tuple[str, ...] = ("detect", "track")
-            model = self._finished_model(config, [network_of(w) for w in sources], verbose)
+            tasks: tuple[str, ...] = ("detect", self.alone)
+            networks = [network_of(w) for w in sources]
+            model = alone.finished_model(config, networks, self.data, self.args, verbose and RANK == -1)
+            self.data.update(names=model.names, nc=len(model.names))
         else:
             tasks = self._select_tasks(config)
             model = MultiTaskModel(
@@ -136,57 +130,6 @@ class MultiTaskTrainer(DetectionTrainer):
                     model.balance.load_state_dict(network_of(weights).balance.state_dict())
         self.args.tasks = [t for t in model.tasks if t in tasks]
         self.save_tasks()
-        return model
-
-    def _check_freeze(self) -> None:
-        """Refuse a `freeze` that is a word but not one that this package knows; the host would freeze nothing."""
-        freeze = self.args.freeze
-        if isinstance(freeze, str) and freeze != FREEZE_TRUNK:
-            raise ValueError(
-                f"freeze={freeze!r}: expected '{FREEZE_TRUNK}' (train the track branch alone), a number of layers, or "
-                "a list of layers."
-            )
-
-    def _finished_model(self, config: dict[str, Any], sources: list[Any], verbose: bool) -> MultiTaskModel:
-        """Return the trained model that `sources` make up, with a track branch: its classes, its keypoints, and every
-        branch that one of them has and no switch turns off.
-
-        Raises:
-            ValueError: If there is no trained model, `track` is switched off, or the data has other classes.
-        """
-        switches = self.args.switches or {}
-        if not sources or not switches.get("track", True):
-            found = "track=False" if sources else f"no trained weights for model '{self.args.model}'"
-            raise ValueError(
-                f"freeze={FREEZE_TRUNK} trains the track branch of a finished model and nothing else, found {found}. "
-                "Pass model=best.pt, or a model YAML with pretrained=yolov8n-seg.pt, and leave 'track' on."
-            )
-        names = dict(sources[0].names)
-        strangers = {i: n for i, n in self.data["names"].items() if names.get(i) != n}
-        if strangers:
-            raise ValueError(
-                f"freeze={FREEZE_TRUNK} keeps the model's classes, but data '{self.args.data}' has {strangers}, where "
-                f"the model has { {i: names.get(i) for i in strangers} }. Give the classes of the data the model's "
-                "numbers and names."
-            )
-        has = {"track"}.union(*(trained_tasks(s) for s in sources))
-        built = [t for t in BRANCH_TASKS if t in has and switches.get(t, True)]
-        shapes = [s.kpt_shape for s in sources if getattr(s, "kpt_shape", None)]
-        model = MultiTaskModel(
-            config,
-            nc=len(names),
-            ch=self.data["channels"],
-            kpt_shape=shapes[0] if shapes else None,
-            tasks=built,
-            verbose=verbose and RANK == -1,
-        )
-        model.names = names
-        model.load(sources)
-        for source in reversed(sources):
-            for key in ("kpt_names", "kpt_classes", "kpt_oks_sigmas"):
-                if hasattr(source, key):
-                    setattr(model, key, getattr(source, key))
-        self.data.update(names=names, nc=len(names))
         return model
 
     def save_tasks(self) -> None:
@@ -223,7 +166,7 @@ class MultiTaskTrainer(DetectionTrainer):
         # a finished checkpoint keeps none of our arguments: the host strips them
         self.model.trained_on = {key: getattr(self.args, key) for key in ("labels", "label_task")}
         self.model.trained_on["data"] = data_file(self.args.data)
-        if self._trunk_frozen:
+        if self.alone and self.alone != "pose":
             return  # the keypoints are those of the finished model
         names, classes = self.data.get("kpt_names"), self.data["kpt_classes"]
         if self.args.single_cls:
@@ -259,7 +202,7 @@ class MultiTaskTrainer(DetectionTrainer):
             rank=rank,
             seed=self.args.seed,
             max_gap=self.args.pair_gap if pairs else None,
-            share=1.0 if self._trunk_frozen else PAIR_SHARE,
+            share=1.0 if self.alone else PAIR_SHARE,
             drop_last=bool(self.args.compile),
             device=self.device,
         )
@@ -279,30 +222,24 @@ class MultiTaskTrainer(DetectionTrainer):
                 model.criterion.update()
 
     def validate(self) -> tuple[dict[str, Any] | None, float | None]:
-        """Validate; with `freeze=trunk` fitness follows the embedding, as the precision of the others cannot change:
-        AssA where the data has sequences, else the embedding loss.
-        """
+        """Validate; where one branch trains alone, fitness is its own, as that of the others cannot change."""
         best = self.best_fitness
         metrics, fitness = super().validate()
-        if not self._trunk_frozen or metrics is None:
+        if self.alone is None or metrics is None:
             return metrics, fitness
-        fitness = float(metrics.get("metrics/AssA(T)", 1 / (1 + metrics["val/reid_loss"])))
+        fitness = alone.fitness(metrics, self.alone)
         self.best_fitness = fitness if best is None else max(best, fitness)
         return metrics, fitness
 
     def optimizer_step(self) -> None:
-        """Take a step; with `freeze=trunk`, undo what averaging does to the last bit of weights that do not change."""
+        """Take a step; where one branch trains alone, undo what averaging does to the last bit of the other weights."""
         branches = unwrap_model(self.model).head.branches
-        if "track" in branches and not self._trunk_frozen:
+        if "track" in branches and not self.alone:
             self._step_apart(list(branches["track"].parameters()))
         else:
             super().optimizer_step()
-        if self._trunk_frozen and self.ema:
-            model = unwrap_model(self.model)
-            state, learning = model.state_dict(), f"model.{model.head.i}.branches.track."
-            for key, value in self.ema.ema.state_dict().items():
-                if not key.startswith(learning):
-                    value.copy_(state[key])
+        if self.alone and self.ema:
+            alone.restore(self.ema.ema, unwrap_model(self.model), self.alone)
 
     def _step_apart(self, own: list[nn.Parameter]) -> None:
         """Take the host's step with the gradients of `own` clipped by themselves.

@@ -170,6 +170,12 @@ class MultiTaskModel(DetectionModel):
         """Return what to call the model in a message."""
         return str(self.yaml.get("yaml_file") or type(self).__name__)
 
+    def loss(self, batch: Any, preds: Any = None) -> Any:
+        """Return the loss; of a batch of kept views without a forward pass, as the criterion runs the branch itself."""
+        if preds is None and "views" in batch and self.criterion is not None:
+            return self.criterion(None, batch)
+        return super().loss(batch, preds)
+
     def init_criterion(self) -> Any:
         """Build the loss; called by the host at the first training or validation step."""
         from yolo_multitask.losses import MultiTaskLoss

@@ -12,7 +12,7 @@ from torch import nn
 from ultralytics.nn.modules.head import Detect
 
 from yolo_multitask.nn.branches import BRANCHES, BRANCHES_26, Branch
-from yolo_multitask.nn.heads.multitask import MultiTask
+from yolo_multitask.nn.heads.multitask import MultiTask, MultiTask26
 from yolo_multitask.nn.heads.tracknet import TrackNet
 
 FIRST_CONV = "model.0.conv.weight"  # the host fills it also when the number of input channels differs
@@ -89,6 +89,28 @@ def box_head(source: nn.Module) -> nn.Module:
     """Return the layer of a network that finds boxes: the last, or where heads stand side by side the Pose head."""
     index = getattr(source, "pose_idx", None)
     return source.model[-1 if index is None else index]  # type: ignore[index]
+
+
+def check_one_head(network: nn.Module, what: str) -> None:
+    """Check that a network sees single images and has one head, with the branches of all families but YOLO26.
+
+    Args:
+        network: Stock or multitask.
+        what: What needs it, to begin the message with.
+
+    Raises:
+        ValueError: If not.
+    """
+    head = box_head(network)
+    found = None
+    if hasattr(network, "detect_idx"):
+        found = "a model of windows of frames"
+    elif getattr(head, "one2one_cv2", None) is not None:
+        found = "one with two heads (one-to-many and one-to-one)"
+    elif isinstance(head, MultiTask26):
+        found = "one with the branches of YOLO26"
+    if found:
+        raise ValueError(f"{what}: expected a model of single images with one head, such as yolov8n-*, found {found}.")
 
 
 def rows_by_name(names: Mapping[int, str], source_names: Mapping[int, str]) -> list[tuple[int, int]]:

@@ -25,7 +25,14 @@ from yolo_multitask.nn.temporal import TemporalModel
 from yolo_multitask.nn.temporal_yaml import HEAD_TASK, read_temporal_yaml
 
 # arguments of the multitask trainer that mean nothing here, and the value that leaves them out
-_UNSUPPORTED = {"single_cls": False, "teachers": None, "balance": "fixed", "cls_pw": 0.0, "distill_model": None}
+_UNSUPPORTED = {
+    "single_cls": False,
+    "teachers": None,
+    "balance": "fixed",
+    "cls_pw": 0.0,
+    "distill_model": None,
+    "alone": None,
+}
 
 
 class TemporalTrainer(MultiTaskTrainer):
