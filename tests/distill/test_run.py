@@ -146,6 +146,15 @@ def test_a_stock_model_is_no_student(files: dict[str, str]) -> None:
         MultiTaskYOLO("yolov8n.yaml").distill(pose=files["pose"], source=files["source"])
 
 
+def test_a_model_with_two_heads_neither_learns_nor_teaches(files: dict[str, str], tmp_path: Path) -> None:
+    file = write_model(tmp_path / "two-multitask.yaml", end2end=True)
+    with pytest.raises(ValueError, match="distill: expected .*one head, .*found one with two heads"):
+        MultiTaskYOLO(file).distill(pose=files["pose"], source=files["source"])
+    MultiTaskYOLO(file).save(tmp_path / "two.pt")
+    with pytest.raises(ValueError, match=r"pose=.*two.pt: expected .*one head, .*found one with two heads"):
+        distil(files, tmp_path, pose=str(tmp_path / "two.pt"))
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

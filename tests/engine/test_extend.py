@@ -277,6 +277,27 @@ def test_a_network_without_weights(world: Path, tmp_path: Path) -> None:
         model.extend("pose", data=world)
 
 
+@pytest.mark.parametrize(
+    ("family", "two_heads", "reason"),
+    [
+        ("yolo26n", True, r"expected .* with one head, .*found one with two heads"),
+        ("yolov8n", True, r"expected .* with one head, .*found one with two heads"),
+        ("yolo26n", False, r"expected .* with one head, .*found one with the branches of YOLO26"),
+    ],
+)
+def test_other_heads(family: str, two_heads: bool, reason: str, world: Path, tmp_path: Path) -> None:
+    file = write_model(tmp_path / "two-multitask.yaml", family, nc=1, end2end=two_heads)
+    MultiTaskYOLO(file).save(tmp_path / "two.pt")
+    with pytest.raises(ValueError, match=f"extend: {reason}"):
+        MultiTaskYOLO(tmp_path / "two.pt").extend("pose", data=world, replace=True)
+
+
+def test_a_model_of_windows(world: Path, tmp_path: Path) -> None:
+    MultiTaskYOLO("multitaskn.yaml").save(tmp_path / "windows.pt")
+    with pytest.raises(ValueError, match=r"extend: expected a model of single images .*found a model of windows"):
+        MultiTaskYOLO(tmp_path / "windows.pt").extend("pose", data=world, replace=True)
+
+
 def test_the_command(seg: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = [f"model={seg}", f"data={world}", f"project={tmp_path}", "imgsz=64", "epochs=1", "views=1", "device=cpu"]
     assert app.main(["extend", *given]) == 2

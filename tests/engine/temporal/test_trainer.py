@@ -136,6 +136,7 @@ def test_weights_of_another_training(court: Path, tmp_path: Path) -> None:
     [
         ({"single_cls": True}, "single_cls=True: not available"),
         ({"balance": "uncertainty"}, "balance=uncertainty: not available"),
+        ({"alone": "pose"}, "alone=pose: not available"),
         ({"freeze": "trunk"}, "freeze='trunk': expected a number"),
         ({"segment": True}, r"'segment=True' was asked for, but model"),
     ],
