@@ -1,9 +1,9 @@
 """Losses of the `TrackNet` head: where the objects of each frame are, and in which cells they are.
 
 An object trains, at every level, the cell that holds it and those around it, in the group of its frame. Its position
-is learned in all of them, as distributions (DFL, https://arxiv.org/abs/2006.04388). Its class is learned with focal loss
-(https://arxiv.org/abs/1708.02002) in the cell that holds it, against the hardest of those that are not beside an object:
-a cell beside one sees nearly the same, and what it says is merged with what that one says.
+is learned in all of them, as distributions (DFL, https://arxiv.org/abs/2006.04388). Its class is learned with focal
+loss (https://arxiv.org/abs/1708.02002) in the cell that holds it, against the hardest of those that are not beside an
+object: a cell beside one sees nearly the same, and what it says is merged with what that one says.
 
 Shape suffixes: B batch, G groups, F features, R bins, C classes, N elements of all levels, P objects of the batch, M
 (object, element) pairs.
