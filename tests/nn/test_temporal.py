@@ -53,18 +53,18 @@ def tiny_stock(build: type[DetectionModel], name: str, **kwargs: Any) -> Detecti
 
 def test_what_a_model_says_of_itself() -> None:
     model = tiny_temporal(nc=2, pose_nc=3, frames=4, channels=3)
-    assert (model.detect_idx, model.pose_idx) == (22, 23)
+    assert (model.detect_idx, model.pose_idx) == (25, 26)
     assert isinstance(model.model[model.detect_idx], TrackNet)
     assert isinstance(model.model[model.pose_idx], MultiTask)
-    assert model.head is model.model[23]
-    assert model.track_head is model.model[22]
+    assert model.head is model.model[26]
+    assert model.track_head is model.model[25]
     assert model.tasks == ("detect", "pose", "track")
     assert (model.num_groups, model.frame_channels, model.yaml["channels"]) == (4, 3, 12)
     assert model.feature_set is not None
     assert model.feature_set.name == "offsets_next"
     assert model.names == {i: str(i) for i in range(5)}
     assert (model.objects, model.players) == ([0, 1], [2, 3, 4])
-    assert model.stride.tolist() == [8, 16, 32]
+    assert model.stride.tolist() == [4, 8, 16, 32]
     assert model.kpt_shape == [17, 3]
     again = TemporalModel(model.yaml, verbose=False)
     assert again.yaml == model.yaml
@@ -85,7 +85,7 @@ def test_heads_in_any_order_and_alone(lines: tuple[Any, ...], keys: list[str]) -
     x = make_windows()["img"]
     raw = model.train()(x)
     assert list(raw) == keys
-    assert [m.type.split(".")[-1] for m in model.model[22:]] == [
+    assert [m.type.split(".")[-1] for m in model.model[25:]] == [
         "TrackNet" if k == "track" else "MultiTask" for k in keys
     ]
     out = model.eval()(x)
@@ -104,9 +104,9 @@ def test_the_order_of_the_lines_does_not_change_what_heads_give() -> None:
     one, other = (TemporalModel(with_heads(*lines), verbose=False).eval() for lines in ((TRACK, POSE), (POSE, TRACK)))
     randomise(one)
     state = {
-        k.replace("model.22.", "model.X.").replace("model.23.", "model.22."): v for k, v in one.state_dict().items()
+        k.replace("model.25.", "model.X.").replace("model.26.", "model.25."): v for k, v in one.state_dict().items()
     }
-    other.load_state_dict({k.replace("model.X.", "model.23."): v for k, v in state.items()})
+    other.load_state_dict({k.replace("model.X.", "model.26."): v for k, v in state.items()})
     x = make_windows()["img"]
     with torch.no_grad():
         for key in ("track", "pose"):
@@ -138,7 +138,7 @@ def test_a_name_that_is_close_gets_a_hint() -> None:
 def test_tasks_choose_the_heads() -> None:
     assert tiny_temporal(tasks=("pose",)).detect_idx is None
     only = tiny_temporal(tasks=("detect", "track"))
-    assert (only.detect_idx, only.pose_idx, only.tasks) == (22, None, ("detect", "track"))
+    assert (only.detect_idx, only.pose_idx, only.tasks) == (25, None, ("detect", "track"))
     assert (only.names, only.objects, only.players) == ({0: "0"}, [0], [])
     assert [line[2] for line in only.yaml["head"][-2:]] == ["C2f", "TrackNet"]
     with pytest.raises(ValueError, match="'segment' was asked for, but the model YAML has only: detect, pose, track"):
@@ -158,7 +158,7 @@ def test_tasks_choose_the_heads() -> None:
         (with_heads(TRACK, channels=2), "'channels' must be 1 \\(gray\\) or 3 \\(colour\\), .* got 2"),
         (with_heads(TRACK, frames=0), "'frames' must be a whole number of 1 or more, got 0"),
         (with_heads(POSE, kpt_shape=[17]), "kpt_shape"),
-        (with_heads([22, 1, "TrackNet", []]), "TrackNet takes a list of layers in 0..21 as its first entry, got 22"),
+        (with_heads([25, 1, "TrackNet", []]), "TrackNet takes a list of layers in 0..24 as its first entry, got 25"),
         (with_heads([[15], 1, "TrackNet", [1, 8, 3, 16, 4]]), "at most the arguments .* got \\[1, 8, 3, 16, 4\\]"),
         (with_heads(TRACK, TRACK), "must end in one line of TrackNet, one of Pose, or both"),
         (with_heads(TRACK, [-1, 1, "Conv", [8, 3, 2]]), "must end in one line of TrackNet"),
@@ -221,7 +221,18 @@ def test_loading_from_one_of_our_own() -> None:
     assert report.fresh == ["track"]
     assert report.partial == []
     report = tiny_temporal().load(tiny_model(nc=3), verbose=False)
-    assert (report.fresh, report.partial) == (["track"], ["box/cls"])
+    assert (report.fresh, report.partial) == (["track"], ["trunk", "box/cls"])  # stock trunks have no map of stride 4
+
+
+@pytest.mark.parametrize(("task", "unused"), [("track", {*range(16, 22)}), ("pose", {22, 23, 24})])
+def test_layers_that_no_head_reads_are_not_computed(task: str, unused: set[int]) -> None:
+    model = tiny_temporal(tasks=(task,))
+    assert set(range(len(model.model))) - model.needed_layers() == unused
+    run: list[int] = []
+    for layer in model.model:
+        layer.register_forward_hook(lambda m, *_: run.append(m.i))
+    model(make_windows()["img"])
+    assert run == sorted(model.needed_layers())
 
 
 def test_classes_are_matched_by_name() -> None:
@@ -284,7 +295,7 @@ def test_copies_and_device_moves_carry_both_heads() -> None:
     for key in ("track", "pose"):
         assert torch.equal(copy(x)[key][0], model(x)[key][0])
     half = copy.double()
-    assert [half.model[i].stride.dtype for i in (22, 23)] == [torch.float64] * 2
+    assert [half.model[i].stride.dtype for i in (25, 26)] == [torch.float64] * 2
     assert half(x.double())["track"][0].dtype == torch.float64
 
 

@@ -160,7 +160,11 @@ class TemporalModel(MultiTaskModel):
             super()._predict_once(x, profile)
         outputs: list[Any] = []
         heads: dict[str, Any] = {}
+        needed = self.needed_layers()
         for m in self.model:
+            if m.i not in needed:
+                outputs.append(None)
+                continue
             if isinstance(m.f, int):
                 given = x if m.f == -1 else outputs[m.f]
             else:
@@ -171,6 +175,15 @@ class TemporalModel(MultiTaskModel):
             x = m(given)
             outputs.append(x if m.i in self.save else None)
         return heads
+
+    def needed_layers(self) -> set[int]:
+        """Return the layers that a head reads, directly or through others, and the heads: one alone needs not all."""
+        needed = {i for i in (self.detect_idx, self.pose_idx) if i is not None}
+        for m in reversed(list(self.model)):
+            if m.i in needed:
+                read = [m.f] if isinstance(m.f, int) else m.f
+                needed |= {max(m.i + f, 0) if f < 0 else f for f in read}
+        return needed
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Apply `fn` to all tensors, as the host does for those that the last head has beside its layers."""
