@@ -276,7 +276,8 @@ class MultiTaskYOLO(YOLO):
         save_mot = bool(kwargs.pop("save_txt", self.overrides.get("save_txt", False)))
         kwargs.update(mode="track", save_txt=False)  # no label files of single frames
         reading = {k: kwargs[k] for k in ("batch", "vid_stride", "stream_buffer") if k in kwargs}
-        source = open_list(source, **reading, channels=getattr(self.model, "yaml", {}).get("channels", 3))
+        channels = 3 if self.is_temporal else getattr(self.model, "yaml", {}).get("channels", 3)
+        source = open_list(source, **reading, channels=channels)
         track.register(self, persist=persist, save_mot=save_mot)
         if stream:
             return self._tracked(self.predict(source, stream=True, **kwargs))

@@ -68,7 +68,7 @@ def test_the_precision_is_that_of_the_host() -> None:
         ({"int8": True, "format": "onnx"}, "it needs format= and data= as well"),
         ({"int8": True, "half": True, "format": "onnx", "data": "a.yaml"}, "expected one of 'half' and 'int8'"),
         ({"format": "onx"}, "format=onx: found no such format; expected one of torchscript, onnx"),
-        ({"format": ["onnx", "imx"]}, "format=imx cannot carry a multitask network"),
+        ({"format": ["onnx", "imx"]}, "format=imx is refused for a multitask network"),
         ({"format": ["onnx", 3]}, "'format' must list formats by name, got ['onnx', 3]"),
         ({"lazy": 3}, "'lazy' must be True, False or auto"),
         ({"segment": 3}, "'segment' must be True or False, got 3"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from yolo_multitask.data.clips import frames as frames_module
 from yolo_multitask.data.clips.clip import Clip, FrameLabels
 from yolo_multitask.data.clips.config import clip_spec, load_clip_data
 from yolo_multitask.data.clips.find import ClipEntry
@@ -348,3 +349,23 @@ def test_the_real_tennis_clip(realdata: Path) -> None:
             brighter.append(gray[y - 2 : y + 3, x - 2 : x + 3].max() > np.median(around) + 15)
     assert len(brighter) > 5
     assert np.mean(brighter) > 0.9
+
+
+def test_few_videos_are_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each open video holds a file and the threads of a decoder."""
+    monkeypatch.setattr(frames_module, "_OPEN", 2)
+    videos = [VideoFrames(write_video(tmp_path / f"{i}.avi", 4)) for i in range(5)]
+    for index in range(4):
+        for video in videos:
+            assert video.read(index).shape == (*SIZE, 3)
+            assert sum(v._reader is not None for v in videos) <= 2
+
+
+def test_a_header_that_tells_of_frames_that_are_not_there(tmp_path: Path) -> None:
+    """A download that broke off: the frames that can be read are the clip."""
+    whole = write_video(tmp_path / "whole.avi", 50)
+    (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    video = VideoFrames(tmp_path / "cut.avi")
+    assert 5 < len(video) < 50
+    for index in range(len(video)):
+        video.read(index)

@@ -78,8 +78,8 @@ def _start(predictor: Any, persist: bool, save_mot: bool) -> None:
     last = getattr(predictor, "tracking", None)
     if not persist or last is None or last.name != predictor.args.tracker:
         predictor.tracking = getattr(predictor, "tracking_class", Tracking)(predictor)
-    if persist and hasattr(predictor, "keep_clips"):
-        predictor.keep_clips()
+    if hasattr(predictor, "keep_clips"):
+        predictor.keep_clips(persist)
     predictor.tracking.verbose = predictor.args.verbose
     predictor.tracking.prepare(predictor.dataset.bs if predictor.dataset.mode == "stream" else 1)
 

@@ -12,8 +12,9 @@ from support.models import randomise
 from support.oracle import SIZE, fly, frame, oracle, write_images, write_model, write_video
 
 from yolo_multitask import MultiTaskYOLO
+from yolo_multitask.data.clips.preprocess import Fit
 from yolo_multitask.engine.temporal import predictor as module
-from yolo_multitask.engine.temporal.clip import ClipState
+from yolo_multitask.engine.temporal.clip import ClipState, FrameEstimates, Window
 from yolo_multitask.engine.temporal.layout import TemporalLayout
 
 BASE: dict[str, Any] = {"imgsz": 96, "verbose": False, "lazy": False, "device": "cpu"}
@@ -237,3 +238,41 @@ def test_saving_a_video_keeps_its_frames_and_rate(model: Any, tmp_path: Path) ->
 def test_what_cannot_be_is_said(model: Any, clip: Path, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         model.predict(clip, **settings, **BASE)
+
+
+def test_estimates_of_a_long_clip_take_time_in_proportion() -> None:
+    """Frames are forgotten one by one: their number does not grow with the clip, and none is looked at again."""
+    estimates = FrameEstimates(conf=0.25, radius=8)
+    rows = np.array([[3, 5.0, 6, np.nan, np.nan, 0.8, 0]])
+    for t in range(50):
+        estimates.add(Window(t, [max(t - 3 + g, -1) for g in range(4)], rows))
+        assert len(estimates.take(t, t)) == 1
+        assert not estimates._said, "frames that were asked for are not kept when a later window holds them too"
+    whole = FrameEstimates(conf=0.1, radius=8)
+    for t in range(50):
+        whole.add(Window(t, [max(t - 3 + g, -1) for g in range(4)], rows))
+    said = whole._said
+    assert len(whole.take(0)) == 1
+    assert whole._said is said, "what is left is not copied"
+    assert len(whole.take(40)) == 1
+    assert min(said) == 41
+
+
+def test_no_object_is_outside_of_its_frame(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An object said to be in the padding is at the border, as boxes and keypoints of the host are."""
+    model = oracle(monkeypatch, tmp_path)
+    layout = TemporalLayout.of(model.model)
+    fit = Fit((64, 96), (96, 96))
+    values = torch.zeros(len(layout.groups(fit.shape)), len(layout.features.columns) + 1)
+    values[0] = torch.tensor([-3.0, 10.0, -9.0, 4.0, 0.9])
+    (row,) = layout.find(values, fit, conf=0.25, radius=4.0)
+    assert row[1:5].tolist() == [0, 0, -9, -12], "the next position may be outside"
+
+
+def test_lists_of_videos_are_read_in_colour(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where the network takes one gray frame."""
+    image = frame([(30, 20)])
+    image[50:, :, 2] = 200  # red
+    videos = [str(write_video(tmp_path / f"{name}.avi", [image] * 2)) for name in "ab"]
+    for result in oracle(monkeypatch, tmp_path, frames=1).track(videos, **BASE):
+        assert np.ptp(result.orig_img[60, 60].astype(int)) > 100

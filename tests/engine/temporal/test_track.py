@@ -11,6 +11,7 @@ import pytest
 from support.oracle import Place, fly, frame, oracle, write_images, write_video
 
 from yolo_multitask.engine.results import Results
+from yolo_multitask.engine.temporal.track import _Numbers
 
 BASE: dict[str, Any] = {"imgsz": 96, "verbose": False, "lazy": False, "device": "cpu"}
 N = 14
@@ -165,3 +166,41 @@ def test_appearance_from_the_detector_is_refused(model: Any, tmp_path: Path) -> 
     file.write_text("tracker_type: botsort\nwith_reid: true\nmodel: auto\n")
     with pytest.raises(ValueError, match=r"'with_reid: True' with 'model: auto'.*with_reid: False"):
         model.track(frame([(30, 20)]), tracker=str(file), **BASE)
+
+
+def test_a_first_frame_alone_begins_a_clip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`persist=False` starts anew, and the frames after it go on with it, also where other objects are surer then."""
+    calls: list[int] = []
+    model = oracle(monkeypatch, tmp_path, confidence=lambda _, k: 0.9 - 0.1 * k if len(calls) == 1 else 0.8 + 0.1 * k)
+    for _ in range(2):
+        calls.clear()
+        for t, dot in enumerate(fly(4)):
+            calls.append(t)
+            (result,) = model.track(frame([dot, (80, 40 + 3 * t)]), persist=t > 0, **BASE)
+            assert {i: round(x) for i, x, *_ in objects(result)} == {1: round(dot[0] + 0.5), 2: round(80.5)}
+
+
+def test_the_same_video_again_is_another_clip(model: Any, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.avi", shown(fly(6)))
+    runs = [
+        model.track(str(video), persist=True, save_txt=True, project=str(tmp_path), name="out", **BASE)
+        for _ in range(2)
+    ]
+    assert [{o[0] for r in results for o in objects(r)} for results in runs] != [{1}, {1}]
+    for name in ("a_points.csv", "a-2_points.csv"):
+        frames = [line.split(",")[0] for line in (tmp_path / "out" / name).read_text().splitlines()[1:]]
+        assert frames == [str(t) for t in range(6)]
+
+
+def test_clips_that_are_over_are_forgotten(model: Any) -> None:
+    for t in range(6):
+        model.track(np.zeros((64 + 32 * (t % 2), 96, 3), np.uint8), persist=True, **BASE)
+        assert len(model.predictor._clips) <= 2
+
+
+def test_ids_of_objects_that_cannot_come_back_are_forgotten() -> None:
+    numbers = _Numbers()
+    found = [int(numbers.of_objects(np.array([t]), t, max_gap=5)[0]) for t in range(100)]
+    assert found == list(range(1, 101))
+    assert len(numbers._objects) <= 7
+    assert numbers.of_objects(np.array([95]), 100, max_gap=5).tolist() == [96]

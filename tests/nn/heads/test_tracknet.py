@@ -129,3 +129,17 @@ def test_positions_of_likely_elements_alone_are_those_of_the_whole(share: float)
 def test_numbers_that_do_not_fit(given: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(**given)
+
+
+@pytest.mark.parametrize("above", [None, 0.0])
+def test_positions_are_exact_from_half_precision(above: float | None) -> None:
+    """Far from the corner half precision has steps of half a pixel and more; what is decoded does not."""
+    head = build().eval().half()
+    head.stride, head.above = torch.tensor([64.0, 128.0]), above
+    x = [torch.rand(1, c, 2, 24 // (i + 1)).half() for i, c in enumerate(CH)]
+    values = head(x)[0]
+    assert values.dtype == torch.float32
+    raw = [conv(f).float() for conv, f in zip(head.cv2, x, strict=True)]
+    exact = head._values(raw, [conv(f).float() for conv, f in zip(head.cv3, x, strict=True)])
+    assert exact[..., 0].max() > 1024
+    assert (values[..., :2] - exact[..., :2]).abs().max() < 0.1

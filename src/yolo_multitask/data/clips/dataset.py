@@ -247,8 +247,9 @@ class WindowDataset(Dataset):  # type: ignore[misc]
     @cached_property
     def labels(self) -> list[dict[str, Any]]:
         """What is labelled in the newest frame of each window, see the class."""
-        made: dict[tuple[int, int], dict[str, Any]] = {}
-        return [made.setdefault(key, self._label(*key)) for w in self.windows for key in [(w.clip, self._newest(w))]]
+        keys = [(window.clip, self._newest(window)) for window in self.windows]
+        made = {key: self._label(*key) for key in dict.fromkeys(keys)}
+        return [made[key] for key in keys]
 
     def _label(self, clip: int, index: int) -> dict[str, Any]:
         fit, frame = self._fits[clip], self.clips[clip].labels[index]

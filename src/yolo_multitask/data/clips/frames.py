@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ Image = NDArray[np.uint8]
 IMAGES = frozenset(("bmp", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "ppm", "tif", "tiff", "webp"))
 VIDEOS = frozenset(("asf", "avi", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"))
 _READ_ON = 64  # frames of a video that are rather read than jumped over
+_OPEN = 16  # videos that a process has open at once: each holds a file, a decoder and its threads
+_readers: WeakKeyDictionary[VideoFrames, None] = WeakKeyDictionary()  # with an open video, by their last use
 
 
 class Frames(ABC):
@@ -100,8 +103,9 @@ class ImageFrames(Frames):
 class VideoFrames(Frames):
     """A video, or a part of one.
 
-    Each process has its own reader. Frames that follow each other are read on, others are jumped to; a video whose
-    header does not tell how many frames it has is counted once.
+    Each process has its own reader, and of few videos at once. Frames that follow each other are read on, others are
+    jumped to; a video whose header does not tell how many frames it has, or tells of some that are not there, is
+    counted once.
 
     Args:
         path: The video.
@@ -124,10 +128,10 @@ class VideoFrames(Frames):
         rate = float(capture.get(cv2.CAP_PROP_FPS))
         self.rate = rate if 0 < rate < 1000 else None
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        if count <= 0:
-            count = 1
-            while capture.grab():
-                count += 1
+        if count > 1:
+            capture.set(cv2.CAP_PROP_POS_FRAMES, count - 1)
+        if count <= 0 or (count > 1 and not capture.read()[0]):
+            count = self._count()
         self._release()
         self.last = count - 1 if last is None else last
         if not 0 <= first <= self.last < count:
@@ -164,12 +168,25 @@ class VideoFrames(Frames):
             if not Path(self.path).is_file():
                 raise ValueError(f"{self.path}: expected a video, found no such file")
             self._reader, self._pid, self._at = cv2.VideoCapture(self.path), os.getpid(), 0
+        _readers.pop(self, None)
+        _readers[self] = None
+        while len(_readers) > _OPEN:
+            next(iter(_readers))._release()
         return self._reader
+
+    def _count(self) -> int:
+        """Return how many frames can be read, by reading them."""
+        self._release()
+        reader, count = self._open(), 0
+        while reader.read()[0]:
+            count += 1
+        return count
 
     def _release(self) -> None:
         if self._reader is not None:
             self._reader.release()
         self._reader = None
+        _readers.pop(self, None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the reader, which another process cannot use."""

@@ -52,24 +52,27 @@ class FrameEstimates:
         """
         self.conf, self.radius = conf, radius
         self._said: dict[int, list[tuple[int, Array]]] = {}  # end of the window and its rows, by frame
+        self._taken = -1  # the last frame that was asked for
 
     def add(self, window: Window) -> None:
-        """Add what a window says."""
+        """Add what a window says of frames that are still to be asked for."""
         for group, frame in enumerate(window.frames):
-            if frame < 0:
+            if frame <= self._taken:
                 continue
             rows = window.found[window.found[:, GROUP] == group]
             self._said.setdefault(frame, []).append((window.end, rows))
 
     def take(self, frame: int, until: int | None = None) -> Array:
-        """Return the objects of a frame, rows (M, 6) of `tracking.points.combine`, and forget it and all before it.
+        """Return the objects of a frame, rows (M, 6) of `tracking.points.combine`, and forget it.
 
         Args:
-            frame: Number of the frame.
+            frame: Number of the frame, above that of the last call.
             until: End of the last window that has a say; None for all.
         """
-        said = [(1.0, rows) for end, rows in self._said.get(frame, []) if until is None or end <= until]
-        self._said = {number: rows for number, rows in self._said.items() if number > frame}
+        for number in range(self._taken + 1, frame):
+            self._said.pop(number, None)
+        said = [(1.0, rows) for end, rows in self._said.pop(frame, []) if until is None or end <= until]
+        self._taken = frame
         if not said:
             return np.zeros((0, 6))
         rows = combine(said, len(said), self.radius)
@@ -85,6 +88,7 @@ class ClipState:
         shape: Height and width of the network input.
         estimates: What the windows say.
         smoother: Links objects over frames, None where they get no ids.
+        given: Frames whose objects were asked for.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class ClipState:
         """
         self.buffer = WindowBuffer(num_groups)
         self.size, self.shape, self.estimates, self.smoother = size, shape, estimates, smoother
+        self.given = 0
         self._wait = wait
         self._linked = 0  # frames that the smoother has got
         self._done: deque[Array] = deque()  # what it has given, and nobody has asked for yet
@@ -145,6 +150,7 @@ class ClipState:
             frame: Its number; each is asked for once, in order.
             ended: Whether the clip is over.
         """
+        self.given = frame + 1
         if self.smoother is None:
             return self.estimates.take(frame, frame + self._wait)
         known = self.buffer.count if ended else self.buffer.count - self._wait

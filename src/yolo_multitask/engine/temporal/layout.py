@@ -155,7 +155,7 @@ class TemporalLayout:
         return max(config.to_pixels(config.radius, fit.frame), cell)
 
     def find(self, values: torch.Tensor, fit: Fit, *, conf: float, radius: float) -> NDArray[np.float64]:
-        """Return the objects that one window shows, rows (M, 7) of `candidates` in pixels of the frame.
+        """Return the objects that one window shows, rows (M, 7) of `candidates` in pixels of the frame, none outside.
 
         Args:
             values: Decoded elements (N, P + number of followed classes).
@@ -178,6 +178,8 @@ class TemporalLayout:
         )
         for column in (X, NEXT_X):
             rows[:, column : column + 2] = fit.to_frame(rows[:, column : column + 2])
+        height, width = fit.frame
+        rows[:, X : X + 2] = rows[:, X : X + 2].clip(0, (width, height))  # as the host cuts off boxes and keypoints
         return rows
 
 

@@ -120,21 +120,24 @@ class TemporalPredictor(MultiTaskPredictor):
             )
         return int(given)
 
-    def keep_clips(self) -> None:
+    def keep_clips(self, persist: bool) -> None:
         """Go on with the clip of the last run, for frames that are passed one by one; nothing is read ahead.
+
+        Without `persist` a frame that is passed alone begins a clip that the next run may go on with.
 
         Raises:
             ValueError: If an argument says that frames are to wait for others.
         """
-        if not self.source_type.from_img:
+        waits = self._window_stride > 1 or self.args.delay
+        if not self.source_type.from_img or (not persist and (waits or len(self.dataset) > 1)):
             return
-        if self._window_stride > 1 or self.args.delay:
+        if waits:
             raise ValueError(
                 f"persist=True passes frames one by one, each of which is due at once, but window_stride="
                 f"{self._window_stride} and delay={self.args.delay} let frames wait. Leave them out."
             )
         self.dataset.delay, self.dataset.endless = 0, True
-        if self._before is not None and self._before.endless:
+        if persist and self._before is not None and self._before.endless:
             self.dataset.resume(self._before)
             self._clips = self._kept
 
@@ -244,6 +247,9 @@ class TemporalPredictor(MultiTaskPredictor):
         self.objects, self.found_players = [], []
         frames = zip(self.dataset.current, self.batch[0], strict=True)
         results = [self._result(frame, str(path)) for frame, path in frames]
+        for key, clip in list(self._clips.items()):
+            if self.dataset.has_ended(key) and clip.given == clip.buffer.count:
+                del self._clips[key]
         self._kept = self._clips
         return results
 
@@ -278,8 +284,6 @@ class TemporalPredictor(MultiTaskPredictor):
         players = clip.players(frame.index)
         self.objects.append(objects)
         self.found_players.append(players is not None)
-        if ended and frame.index == clip.buffer.count - 1:
-            del self._clips[frame.key]
         if players is None:
             players = torch.zeros(0, 6 + self.layout.extra, device=self.device)
         return self._construct(frame.image, path, objects, players.clone(), clip.shape)

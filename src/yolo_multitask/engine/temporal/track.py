@@ -40,7 +40,6 @@ class TemporalTracking(Tracking):
             )
         self._numbers: dict[int, _Numbers] = {}
         self._tables: dict[int, PointFile] = {}
-        self._at: dict[int, tuple[str, int]] = {}  # source and clip of the last frame, by slot
 
     def update(self, predictor: Any, persist: bool, save_mot: bool) -> list[Any]:
         """Return the tracked results of a batch."""
@@ -49,18 +48,18 @@ class TemporalTracking(Tracking):
         tracked = []
         for i, (frame, result) in enumerate(zip(dataset.current, predictor.results, strict=True)):
             source = self.sources[frame.slot]
-            key = source_key(result.path, dataset.mode), frame.clip
-            if key != self._at.get(frame.slot):
-                self._at[frame.slot] = key
-                source.enter(key[0], frame_rate(dataset, i, result.path) / stride, persist)
+            if frame.index == 0 or frame.slot not in self._numbers:
+                key = source_key(result.path, dataset.mode)
+                source.enter(key, frame_rate(dataset, i, result.path) / stride, persist)
                 self._close_table(frame.slot)
                 if frame.slot not in self._numbers or not persist:
                     self._numbers[frame.slot] = _Numbers()
+                self._numbers[frame.slot].enter()
             source.frame = frame.index  # `source.update` counts on
             numbers = self._numbers[frame.slot]
             objects, players = self._track(source, result, predictor.objects[i], predictor.found_players[i])
-            objects_ids = numbers.of(f"object {key}", predictor.objects[i].ids)
-            players.update(boxes=_with_ids(players.boxes.data, numbers.of("player", _ids(players))))
+            objects_ids = numbers.of_objects(predictor.objects[i].ids, frame.index, predictor.trajectories.max_gap)
+            players.update(boxes=_with_ids(players.boxes.data, numbers.of_players(_ids(players))))
             length = ceil(TRAIL_SECONDS * frame_rate(dataset, i, result.path) / stride)
             points = torch.zeros(0, 3) if objects.points is None else objects.points.data
             trails = numbers.follow(frame.index, objects_ids, points, length)
@@ -107,13 +106,42 @@ class _Numbers:
     """Ids over objects and players of a source, from 1 in the order of appearance, and where the objects have been."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int], int] = {}
+        self._last = 0
+        self._players: dict[int, int] = {}
+        self._objects: dict[int, tuple[int, int]] = {}  # number, and frame in which it was last, the oldest first
         self._trails: dict[int, deque[tuple[int, NDArray[np.float32]]]] = {}
 
-    def of(self, kind: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the ids of objects that are told apart by `ids` among their kind."""
-        numbers = [self._known.setdefault((kind, int(i)), len(self._known) + 1) for i in ids]
+    def enter(self) -> None:
+        """Go to another clip, whose objects are none of those before."""
+        self._objects, self._trails = {}, {}
+
+    def of_players(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ids of players that are told apart by `ids`."""
+        for i in ids.tolist():
+            if i not in self._players:
+                self._players[i] = self._next()
+        return np.array([self._players[i] for i in ids.tolist()], np.int64)
+
+    def of_objects(self, ids: NDArray[np.int64], frame: int, max_gap: int) -> NDArray[np.int64]:
+        """Return the ids of objects that are told apart by `ids`, and forget those that cannot come back.
+
+        Args:
+            ids: Of the trajectories.
+            frame: Number of the frame.
+            max_gap: Frames that a trajectory may miss.
+        """
+        numbers = []
+        for i in ids.tolist():
+            known = self._objects.pop(i, None)
+            numbers.append(self._next() if known is None else known[0])
+            self._objects[i] = numbers[-1], frame
+        while self._objects and self._objects[oldest := next(iter(self._objects))][1] < frame - max_gap - 1:
+            del self._objects[oldest]
         return np.array(numbers, np.int64)
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
 
     def follow(self, frame: int, ids: NDArray[np.int64], points: Any, length: int) -> NDArray[np.float32]:
         """Return the trails (M, L, 3) of objects x y interpolated, from old to new, NaN before there is one.

@@ -114,7 +114,9 @@ class TrackNet(Detect):
         }
 
     def _values(self, positions: list[torch.Tensor], scores: list[torch.Tensor]) -> torch.Tensor:
-        """Return the decoded elements of maps, (B, N, V + nc)."""
+        """Return the decoded elements of maps, (B, N, V + nc); but for exports in float32 at least."""
+        if not self.export:
+            positions, scores = [_precise(p) for p in positions], [_precise(s) for s in scores]
         centres_N2, stride_N, _ = elements([p.shape[2:] for p in positions], self.stride, self.num_groups, positions[0])
         bins_R1 = torch.arange(self.reg_max, device=centres_N2.device, dtype=positions[0].dtype)[:, None]
         shape = (self.num_groups * self.feat_no, self.reg_max, -1)
@@ -127,7 +129,8 @@ class TrackNet(Detect):
 
     def _values_above(self, x: list[torch.Tensor], above: float) -> torch.Tensor:
         """Return the decoded elements (B, N, V + nc), positions only where a score is `above` or higher."""
-        scores_BNC = torch.cat([self._rows(conv(f)) for conv, f in zip(self.cv3, x, strict=True)], 1).sigmoid()
+        scores = [conv(f) for conv, f in zip(self.cv3, x, strict=True)]
+        scores_BNC = _precise(torch.cat([self._rows(s) for s in scores], 1)).sigmoid()
         centres_N2, stride_N, group_N = elements([f.shape[2:] for f in x], self.stride, self.num_groups, scores_BNC)
         image_M, element_M = (scores_BNC >= above).any(2).nonzero(as_tuple=True)
         out = scores_BNC.new_full((*scores_BNC.shape[:2], len(self.columns)), float("nan"))
@@ -137,7 +140,7 @@ class TrackNet(Detect):
                 count = f.shape[2] * f.shape[3]
                 cells.append(torch.arange(start, start + count, device=f.device).repeat(self.num_groups))
                 start += count
-            found = Sites(x, self.stride, image_M, torch.cat(cells)[element_M]).run(self.cv2)[0].T
+            found = _precise(Sites(x, self.stride, image_M, torch.cat(cells)[element_M]).run(self.cv2)[0].T)
             own_MFR = found.view(-1, self.num_groups, self.feat_no, self.reg_max)[
                 torch.arange(len(element_M), device=found.device), group_N[element_M]
             ]
@@ -190,6 +193,11 @@ def elements(
         groups.append(group)
         sizes.append(torch.ones_like(group, dtype=like.dtype) * strides_L[level])
     return torch.cat(centres), torch.cat(sizes), torch.cat(groups)
+
+
+def _precise(value: torch.Tensor) -> torch.Tensor:
+    """Return half precision as float32: above 512 pixels it knows positions to half a pixel alone."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def _stacks(ch: Sequence[int], width: int, columns: int) -> nn.ModuleList:
