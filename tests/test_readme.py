@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from yolo_multitask.cli import app, demo, onnx_run, run
+from yolo_multitask.cli import app, demo, distill, onnx_run, run
 from yolo_multitask.cli.data import DATA_COMMANDS, arguments, data_function
 from yolo_multitask.cli.grammar import UsageError, join_tokens, parse_words
 
@@ -38,6 +38,11 @@ def check(argv: list[str]) -> None:
         parse_words(join_tokens(rest), demo.ARGUMENTS)
     elif command == "run":
         onnx_run.parse(rest)
+    elif command == "extend":
+        given = run.parse(rest, command)
+        assert {"model", "task", "data"} <= set(given)
+    elif command == "distill":
+        distill.parse(rest)
     elif command == "data":
         arguments(data_function(rest[0]), rest[1:])
     else:

@@ -36,7 +36,7 @@ def test_the_values_are_those_of_the_maps(branch: torch.nn.Module) -> None:
     with torch.no_grad():
         kept = StoredSites.keep(Sites(feats, STRIDES, IMAGE_N, ANCHOR_N), reach(branch.convs), torch.float32)
         found = kept.run(branch.convs)[0].T
-        expected = branch.rows(feats)[IMAGE_N, :, ANCHOR_N]
+        expected = branch(feats)["kpts"][IMAGE_N, :, ANCHOR_N]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
