@@ -15,7 +15,7 @@ from support.training import RUN, SIZE, assert_finite, label_files, relabel, row
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel, yaml_model_load
 
 from yolo_multitask import MultiTaskYOLO, host
-from yolo_multitask.cli import app
+from yolo_multitask.cli import app, run
 from yolo_multitask.data.labels import LabelSpec
 from yolo_multitask.engine.views import View, ViewBatch, ViewLoss, ViewStore, look
 from yolo_multitask.losses import MultiTaskLoss
@@ -303,5 +303,7 @@ def test_the_command(seg: Path, world: Path, tmp_path: Path, capsys: pytest.Capt
     assert app.main(["extend", *given]) == 2
     assert "extend needs task=, the task to add, one of segment, pose, track" in capsys.readouterr().err
     assert app.main(["extend", *given, "task=detect"]) == 2
+    assert "task=detect: unknown task to add 'detect'" in capsys.readouterr().err
+    assert run.parse([*given, "task=track"], "extend")["task"] == "track"  # which is no task of its own elsewhere
     assert app.main(["extend", *given, "task=pose", "plots=False", "val=False"]) == 0
     assert (tmp_path / "extend" / "weights" / "best.pt").is_file()

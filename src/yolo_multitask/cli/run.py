@@ -75,7 +75,7 @@ def parse(tokens: Sequence[str], mode: str | None = None) -> dict[str, Any]:
     from yolo_multitask.args import merge, normalise
 
     valid = valid_keys(mode)
-    tasks = {*HOST_TASKS, TASK}
+    tasks = {*HOST_TASKS, TASK, *(BRANCH_TASKS if mode == "extend" else ())}
     words = join_tokens(tokens, flags=[key for key, default in valid.items() if isinstance(default, bool)])
     task_words = [word for word in words if word in tasks]
     overrides = parse_words([word for word in words if word not in tasks], valid)
