@@ -182,8 +182,8 @@ def test_trackers_take_the_embedding_of_a_row(yolo: MultiTaskYOLO, tracker: str)
     assert yolo.predictor.model.end2end
     own = yolo.predictor.tracking
     if tracker in ("botsort", "tracktrack", "deepocsort"):
-        assert own._factory.appearance  # not a classifier on crops
-        assert own._factory.config.model == "auto"
+        assert own.factory.appearance  # not a classifier on crops
+        assert own.factory.config.model == "auto"
 
 
 def test_validation_of_either_head(yolo: MultiTaskYOLO, tmp_path: Path) -> None:
