@@ -62,7 +62,9 @@ class ExtendTrainer(MultiTaskTrainer):
     @property
     def cached(self) -> bool:
         """Whether the branch learns from kept views."""
-        return bool(self.args.cache) and self.alone in CACHED_TASKS and self.world_size <= 1 and not self._teachers
+        return (
+            bool(self.args.cache) and self.alone in CACHED_TASKS and self.world_size <= 1 and not self.teacher_networks
+        )
 
     def build_dataset(self, img_path: Any, mode: str = "train", batch: int = 16) -> Any:
         """Build the data set; its images are read once for each view, so that they are not cached themselves."""

@@ -61,7 +61,7 @@ class MultiTaskTrainer(DetectionTrainer):
             raise ValueError(
                 f"balance={self.args.balance} weighs several tasks, but {alone.asked_as(self.args)} trains one."
             )
-        self._teachers = self._load_teachers()
+        self.teacher_networks = self._load_teachers()
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Take over the arguments of the run to resume; those that its checkpoint does not know get their defaults."""
@@ -214,9 +214,9 @@ class MultiTaskTrainer(DetectionTrainer):
             super()._setup_train()
         finally:
             self.args.freeze = freeze  # `setup_model` may have spelt it out for the host
-        if self._teachers:
+        if self.teacher_networks:
             model = unwrap_model(self.model)
-            model.criterion = MultiTaskLoss(model, {k: v.to(self.device) for k, v in self._teachers.items()})
+            model.criterion = MultiTaskLoss(model, {k: v.to(self.device) for k, v in self.teacher_networks.items()})
             if self.start_epoch:  # a run that is resumed goes on with the schedule of two heads
                 model.criterion.updates = self.start_epoch - 1
                 model.criterion.update()
