@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -96,7 +97,12 @@ def test_only_active_branches_are_computed(model, images, lazy: bool) -> None:
     for task, branch in inner.branches.items():
         name = "at" if lazy else "forward"
         run = getattr(branch, name)
-        setattr(branch, name, lambda *args, task=task, run=run: called.append(task) or run(*args))
+
+        def note(*args: Any, task: str = task, run: Any = run, **kwargs: Any) -> Any:
+            called.append(task)
+            return run(*args, **kwargs)
+
+        setattr(branch, name, note)
     predictor(source=images)
     assert set(called) == {"pose", "track"}
 
