@@ -332,8 +332,11 @@ def test_the_demo_gets_its_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     stand_in = SimpleNamespace(run_demo=lambda **kwargs: calls.append(kwargs))
     monkeypatch.setitem(sys.modules, "yolo_multitask.demo", stand_in)
     assert app.main(["demo"]) == 0
-    assert app.main(["demo", f"out={tmp_path}", "long=True"]) == 0
-    assert calls == [{"out": Path("ymt-demo"), "long": False}, {"out": tmp_path, "long": True}]
+    assert app.main(["demo", f"out={tmp_path}", "long=True", "model=demo26-multitask.yaml"]) == 0
+    assert calls == [
+        {"out": Path("ymt-demo"), "long": False, "model": None},
+        {"out": tmp_path, "long": True, "model": "demo26-multitask.yaml"},
+    ]
 
 
 @pytest.mark.parametrize(
