@@ -17,24 +17,9 @@ from typing import Any
 
 import torch
 import yaml
+from coco_data import make_data
 
 from yolo_multitask import MultiTaskYOLO
-from yolo_multitask.data.convert.coco import convert_coco
-
-
-def make_data(root: Path, out: Path) -> Path:
-    """Convert coco-mini with all its classes; return the data YAML."""
-    if not (out / "data.yaml").exists():
-        mini = root / "coco-mini"
-        for split in ("train", "val"):
-            convert_coco(
-                instances=mini / "annotations" / f"instances_{split}.json",
-                keypoints=mini / "annotations" / f"person_keypoints_{split}.json",
-                images=mini / "images" / split,
-                out=out,
-                split=split,
-            )
-    return out / "data.yaml"
 
 
 def write_source(root: Path, data: Path, images: int, frames: int, file: Path) -> Path:

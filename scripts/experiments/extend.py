@@ -23,29 +23,14 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from coco_data import make_data
 
 from yolo_multitask import MultiTaskYOLO, host
-from yolo_multitask.data.convert.coco import convert_coco
 from yolo_multitask.engine.extend import multitask_network
 
 FOLDS = 3
 KEYS = {"box": "metrics/mAP50-95(B)", "mask": "metrics/mAP50-95(M)", "pose": "metrics/mAP50-95(P)"}
 RUN: dict[str, Any] = {"device": "cpu", "plots": False, "verbose": False, "exist_ok": True, "workers": 0, "amp": False}
-
-
-def make_data(root: Path, out: Path) -> Path:
-    """Convert coco-mini to label lines; return the data YAML."""
-    mini = root / "coco-mini"
-    if not (out / "data.yaml").exists():
-        for split in ("train", "val"):
-            convert_coco(
-                instances=mini / "annotations" / f"instances_{split}.json",
-                keypoints=mini / "annotations" / f"person_keypoints_{split}.json",
-                images=mini / "images" / split,
-                out=out,
-                split=split,
-            )
-    return out / "data.yaml"
 
 
 def make_fold(data: Path, fold: int) -> Path:
